@@ -1,0 +1,1 @@
+//! The management API: a thin face of `manage`.

@@ -1,0 +1,128 @@
+//! The policy: who may do what. Pure functions of (principal, action, resource, state); nothing here knows
+//! HTTP, and nothing elsewhere decides.
+//!
+//! One worked example. Ada is a *user* in the *team* `search`. A *grant* gives `team:search` the role
+//! `provider-account-access` on the *provider account* `main`. Ada's token makes her the *principal* of a call;
+//! the call names the model `main/gpt-4o`, which the catalog resolves to a *route*; the policy finds the team's
+//! grant and hands out a *permit* for exactly that route. The relay takes the permit by value, and only this
+//! module can make one.
+
+use std::sync::Arc;
+
+use crate::domain::{Grant, Principal, Role, Subject, Team, TenantRole};
+use crate::id::TeamName;
+use crate::store::{Account, Versioned, World};
+
+/// A model that a call resolved to: the account and the model's place in it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The account, as it was in the state that decides the call.
+    pub account: Arc<Account>,
+    /// The model's name in the account.
+    pub model: crate::id::ModelName,
+}
+
+impl Route {
+    /// The provider's own id of the model.
+    pub fn model_id(&self) -> &str {
+        self.account.spec.models.get(&self.model).map_or("", |model| model.model_id.as_str())
+    }
+
+    /// `account/name`.
+    pub fn resolved_name(&self) -> String {
+        format!("{}/{}", self.account.spec.name, self.model)
+    }
+}
+
+/// The decision that a call may go ahead, for one route. Only [`authorize`] makes one.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    principal: Principal,
+    route: Route,
+}
+
+impl Permit {
+    /// Who calls.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// What may be called.
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+}
+
+/// No grant allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial;
+
+/// Whether a principal may use the model of a route.
+///
+/// # Errors
+/// [`Denial`] when no grant on the account or the model reaches the principal. Tenant admins manage everything,
+/// and use models under their own name like anyone who was granted all of them.
+pub fn authorize(principal: &Principal, route: &Route, world: &World) -> Result<Permit, Denial> {
+    let permit = || Permit { principal: principal.clone(), route: route.clone() };
+    if may_use(principal, route.account.spec.name.as_str(), route.model.as_str(), world) {
+        Ok(permit())
+    } else {
+        Err(Denial)
+    }
+}
+
+/// Whether a principal may use a model, by any of its grants.
+pub fn may_use(principal: &Principal, account: &str, model: &str, world: &World) -> bool {
+    if is_admin(principal) {
+        return !matches!(principal, Principal::LocalAdministrator { .. });
+    }
+    any_grant(principal, world, |grant| {
+        grant.target.account.as_str() == account
+            && grant.target.model.as_ref().is_none_or(|granted| granted.as_str() == model)
+    })
+}
+
+/// Whether a principal holds the manager role on a provider account. Tenant admins do.
+pub fn may_manage_account(principal: &Principal, account: &str, world: &World) -> bool {
+    is_admin(principal)
+        || any_grant(principal, world, |grant| {
+            grant.role == Role::Manager
+                && grant.target.account.as_str() == account
+                && grant.target.model.is_none()
+        })
+}
+
+/// Whether a principal may see that a provider account exists: it holds any role on it or on a model of it.
+pub fn may_see_account(principal: &Principal, account: &str, world: &World) -> bool {
+    is_admin(principal) || any_grant(principal, world, |grant| grant.target.account.as_str() == account)
+}
+
+/// Whether a principal manages the tenant: an active user with the admin role, or the local administrator.
+pub fn is_admin(principal: &Principal) -> bool {
+    match principal {
+        Principal::User { user, .. } => user.active && user.role == TenantRole::Admin,
+        Principal::LocalAdministrator { .. } => true,
+        Principal::VirtualAccount { .. } => false,
+    }
+}
+
+/// Whether any grant that reaches the principal (its own, its teams', everyone's) passes a test.
+fn any_grant(principal: &Principal, world: &World, test: impl Fn(&Versioned<Grant>) -> bool) -> bool {
+    match principal {
+        Principal::User { user, .. } => {
+            let email = &user.email;
+            world.grants_of(&Subject::User(email.clone())).iter().any(&test)
+                || world
+                    .teams_of(email.as_str())
+                    .any(|team| world.grants_of(&Subject::Team(team.clone())).iter().any(&test))
+                || TeamName::parse(Team::EVERYONE)
+                    .is_ok_and(|everyone| world.grants_of(&Subject::Team(everyone)).iter().any(&test))
+        }
+        // A virtual account can be given access only; a manager grant on one would be void.
+        Principal::VirtualAccount { account, .. } => world
+            .grants_of(&Subject::VirtualAccount(account.name.clone()))
+            .iter()
+            .any(|grant| grant.role == Role::Access && test(grant)),
+        Principal::LocalAdministrator { .. } => false,
+    }
+}

@@ -1,0 +1,220 @@
+//! The configuration file: TOML in, a checked `Config` out. What an organisation decides while the gateway
+//! runs lives in the store; what belongs to this host lives here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Everything that the file can say. Every key is optional.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The main listener.
+    pub server: Server,
+    /// The operators' listener.
+    pub ops: Ops,
+    /// Where state is kept.
+    pub store: Store,
+    /// What the gateway may dial.
+    pub egress: Egress,
+    /// Limits of calls to providers.
+    pub relay: Relay,
+    /// The organisation.
+    pub tenant: Tenant,
+    /// Accounting.
+    pub usage: Usage,
+    /// Logging.
+    pub log: Log,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// PEM file with the certificate chain. TLS is on when this and the key are given.
+    pub tls_cert_file: Option<PathBuf>,
+    /// PEM file with the private key.
+    pub tls_key_file: Option<PathBuf>,
+    /// Worker threads; 0 is one a core.
+    pub workers: usize,
+    /// Open connections; one more is answered 503.
+    pub max_connections: usize,
+    /// Bytes of a request's head.
+    pub max_head_bytes: usize,
+    /// Header lines of a request.
+    pub max_headers: usize,
+    /// Bytes of a request's body.
+    pub max_body_bytes: usize,
+    /// Bytes of all buffered request bodies together; past it a request is answered 503.
+    pub max_buffered_bytes: usize,
+    /// Networks (CIDR) whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
+    /// From a request's first byte to the end of its head.
+    pub header_timeout_ms: u64,
+    /// From the end of the head to the end of the body.
+    pub body_timeout_ms: u64,
+    /// Between requests of one connection, and for a caller that does not take its answer.
+    pub idle_timeout_ms: u64,
+    /// How long calls in flight may go on after SIGTERM.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tls_cert_file: None,
+            tls_key_file: None,
+            workers: 0,
+            max_connections: 4096,
+            max_head_bytes: 64 * 1024,
+            max_headers: 128,
+            max_body_bytes: 32 * 1024 * 1024,
+            max_buffered_bytes: 512 * 1024 * 1024,
+            trusted_proxies: Vec::new(),
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 60_000,
+            idle_timeout_ms: 75_000,
+            drain_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// `[ops]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ops {
+    /// Loopback address and fixed port of `/healthz`, `/readyz` and `/metrics`.
+    pub listen: SocketAddr,
+    /// Distinct (account, model, outcome) label sets kept in `/metrics`; more are counted as `other`.
+    pub max_label_sets: usize,
+}
+
+impl Default for Ops {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)), max_label_sets: 1000 }
+    }
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Folder of mode 0700 that holds the databases, the admin socket and, unless it comes from elsewhere,
+    /// the master key.
+    pub data_dir: PathBuf,
+    /// File with the master key; else the systemd credential `gateway-master-key`, else a file in `data_dir`.
+    pub master_key_file: Option<PathBuf>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { data_dir: PathBuf::from("/var/lib/gateway"), master_key_file: None }
+    }
+}
+
+/// `[egress]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Egress {
+    /// Host names (`api.openai.com`, `*.example.com`) and networks (CIDR) that the gateway may dial. Absent:
+    /// whatever provider accounts name. An empty list: nothing.
+    pub allow: Option<Vec<String>>,
+}
+
+/// `[relay]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Relay {
+    /// To resolve a name, connect and finish the TLS handshake.
+    pub connect_timeout_ms: u64,
+    /// From the request's last byte to the answer's first body byte or event.
+    pub first_byte_timeout_ms: u64,
+    /// Between two reads from a provider in the middle of an answer.
+    pub idle_timeout_ms: u64,
+    /// For the whole call.
+    pub total_timeout_ms: u64,
+    /// Idle connections kept for one provider account by one worker.
+    pub max_idle_connections: usize,
+    /// How long an idle connection to a provider is kept.
+    pub keep_alive_ms: u64,
+    /// Bytes of one unfinished server-sent event that are held back; a larger event is passed on in pieces.
+    pub max_event_bytes: usize,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            connect_timeout_ms: 10_000,
+            first_byte_timeout_ms: 300_000,
+            idle_timeout_ms: 300_000,
+            total_timeout_ms: 1_800_000,
+            max_idle_connections: 64,
+            keep_alive_ms: 30_000,
+            max_event_bytes: 256 * 1024,
+        }
+    }
+}
+
+/// `[tenant]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tenant {
+    /// The organisation's name, as it appears in FQNs.
+    pub name: String,
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self { name: "default".to_owned() }
+    }
+}
+
+/// `[usage]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Usage {
+    /// Usage records waiting for the disk; with no room left new calls are answered 503.
+    pub max_queued_records: usize,
+    /// The longest time that a record waits before it is on disk: what a crash can lose.
+    pub flush_interval_ms: u64,
+    /// Days that records are kept.
+    pub retention_days: u64,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self { max_queued_records: 10_000, flush_interval_ms: 500, retention_days: 90 }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: LogLevel,
+    /// Log lines waiting for standard error; more are dropped and counted.
+    pub max_queued_lines: usize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, max_queued_lines: 4096 }
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}

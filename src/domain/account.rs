@@ -1,0 +1,228 @@
+//! Provider accounts and the models offered through them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMillis;
+use crate::id::{AccountName, ModelName};
+
+/// Which protocol stands behind an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderType {
+    /// Any OpenAI-compatible server.
+    Openai,
+    /// Answers by itself; exists in a demo store only.
+    Demo,
+}
+
+impl ProviderType {
+    /// The word after `provider-account/` in a manifest's type.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Demo => "demo",
+        }
+    }
+}
+
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the words are the contract's own")]
+pub enum ModelType {
+    Chat,
+    Completion,
+    Embedding,
+    Realtime,
+    Rerank,
+    AudioTranscription,
+    AudioTranslation,
+    TextToSpeech,
+    Moderation,
+    Image,
+    Responses,
+    Ocr,
+}
+
+/// A model as callers name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// The part after the slash in `account/name`.
+    pub name: ModelName,
+    /// The provider's own id.
+    pub model_id: String,
+    /// What it is for.
+    pub types: BTreeSet<ModelType>,
+    /// US dollars for a million input tokens, as exact decimal text; `None` is unknown.
+    pub input_price: Option<String>,
+    /// US dollars for a million output tokens, as exact decimal text; `None` is unknown.
+    pub output_price: Option<String>,
+    /// When it was added.
+    pub created_at: UnixMillis,
+}
+
+/// Credentials and settings for one provider, and its models.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderAccount {
+    /// The part before the slash in `account/name`.
+    pub name: AccountName,
+    /// The protocol.
+    pub provider: ProviderType,
+    /// Where it is, with the version path, such as `https://api.openai.com/v1`.
+    pub base_url: String,
+    /// The key, sealed; never shown.
+    pub sealed_api_key: Option<String>,
+    /// Headers added to every call; names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// PEM certificates that this account trusts besides the public roots.
+    pub ca_certificates: Option<String>,
+    /// The models, by name.
+    pub models: BTreeMap<ModelName, Model>,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// When this object last changed.
+    pub updated_at: UnixMillis,
+    /// The subject that made it.
+    pub created_by: String,
+}
+
+/// Where a base URL points, taken apart once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// TLS or not.
+    pub https: bool,
+    /// Host name or address, without brackets, in lower case.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The `Host` header's value.
+    pub authority: String,
+    /// Path prefix without a slash at its end; may be empty.
+    pub path: String,
+}
+
+/// Why a base URL was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointError(pub &'static str);
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the base URL {}; write it like https://api.openai.com/v1", self.0)
+    }
+}
+
+impl Endpoint {
+    /// Takes a base URL apart. User info, query and fragment are refused: they would leak or be lost.
+    ///
+    /// # Errors
+    /// What is wrong, as the end of a sentence that starts with "the base URL".
+    pub fn parse(url: &str) -> Result<Self, EndpointError> {
+        let (https, rest) = if let Some(rest) = url.strip_prefix("https://") {
+            (true, rest)
+        } else if let Some(rest) = url.strip_prefix("http://") {
+            (false, rest)
+        } else {
+            return Err(EndpointError("must start with http:// or https://"));
+        };
+        if url.len() > 2048 {
+            return Err(EndpointError("is longer than 2048 bytes"));
+        }
+        if !url.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(EndpointError("may hold printable ASCII only"));
+        }
+        if rest.contains(['?', '#']) {
+            return Err(EndpointError("may not have a query or a fragment"));
+        }
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        if authority.contains('@') {
+            return Err(EndpointError("may not hold a user name or password; give the key separately"));
+        }
+        let (host, port_text) = if let Some(inner) = authority.strip_prefix('[') {
+            let (host, after) = inner.split_once(']').ok_or(EndpointError("has '[' without ']'"))?;
+            if host.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(EndpointError("has no IPv6 address between the brackets"));
+            }
+            match after.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if after.is_empty() => (host, None),
+                None => return Err(EndpointError("has something after ']' that is no port")),
+            }
+        } else {
+            match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            }
+        };
+        let host_allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
+        if host.is_empty() || host.len() > 253 || !host.bytes().all(host_allowed) {
+            return Err(EndpointError("has no host name"));
+        }
+        let port = match port_text {
+            None => {
+                if https {
+                    443
+                } else {
+                    80
+                }
+            }
+            Some(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+                match text.parse::<u16>() {
+                    Ok(port) if port != 0 => port,
+                    _ => return Err(EndpointError("has a port that is not between 1 and 65535")),
+                }
+            }
+            Some(_) => return Err(EndpointError("has a port that is not a number")),
+        };
+        Ok(Self {
+            https,
+            host: host.to_ascii_lowercase(),
+            port,
+            authority: authority.to_ascii_lowercase(),
+            path: path.trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls() {
+        let e = Endpoint::parse("https://API.openai.com/v1/").unwrap();
+        assert_eq!((e.https, e.host.as_str(), e.port, e.path.as_str()), (true, "api.openai.com", 443, "/v1"));
+        let e = Endpoint::parse("http://[::1]:8902").unwrap();
+        assert_eq!(
+            (e.host.as_str(), e.port, e.authority.as_str(), e.path.as_str()),
+            ("::1", 8902, "[::1]:8902", "")
+        );
+        for bad in [
+            "",
+            "api.openai.com",
+            "ftp://x",
+            "https://",
+            "https:///v1",
+            "http://u:p@h/",
+            "http://h:0",
+            "http://h:x",
+            "http://h:99999",
+            "http://h/?a=b",
+            "http://h/#f",
+            "http://h/a b",
+            "http://[::1",
+            "http://[x]/",
+            "http://h:",
+            "http://h\r\nX: y/",
+        ] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

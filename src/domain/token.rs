@@ -1,0 +1,29 @@
+//! A token as the store keeps it: never the secret, only its hash.
+
+use serde::{Deserialize, Serialize};
+
+use super::Owner;
+use crate::clock::UnixMillis;
+use crate::id::{SlugName, TokenId};
+
+/// A personal or virtual access token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// The public part of the token text.
+    pub id: TokenId,
+    /// Whom it acts as.
+    pub owner: Owner,
+    /// What its owner calls it.
+    pub name: SlugName,
+    /// BLAKE3 of the secret part, 64 hex digits.
+    pub secret_hash: String,
+    /// From this time on it is refused.
+    pub expires_at: Option<UnixMillis>,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// The subject that made it.
+    pub created_by: String,
+    /// The token that this one was rotated from.
+    pub replaces: Option<TokenId>,
+}

@@ -1,0 +1,98 @@
+//! One finished call.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMillis;
+
+/// Where token counts came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenOrigin {
+    /// The provider said so.
+    Reported,
+    /// Counted by the gateway from what passed.
+    Estimated,
+    /// Nothing to count.
+    #[default]
+    None,
+}
+
+/// Tokens of one call. Cached and reasoning tokens are parts of input and output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Prompt tokens.
+    pub input: u64,
+    /// Completion tokens.
+    pub output: u64,
+    /// The part of `input` that the provider had cached.
+    pub cached: u64,
+    /// The part of `output` that was reasoning.
+    pub reasoning: u64,
+    /// Where they came from.
+    pub origin: TokenOrigin,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The provider's answer reached the caller whole.
+    Complete,
+    /// The provider answered with an error status.
+    ProviderError,
+    /// The provider could not be reached, was late, or broke off.
+    ProviderFailed,
+    /// The caller went away first.
+    CallerGone,
+    /// The gateway cut the call because access was taken away, or on shutdown.
+    Cut,
+}
+
+impl Outcome {
+    /// The word used in metrics and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ProviderError => "provider-error",
+            Self::ProviderFailed => "provider-failed",
+            Self::CallerGone => "caller-gone",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+/// One call that reached a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRecord {
+    /// When the call began.
+    pub at: UnixMillis,
+    /// The request id that the caller was told.
+    pub request_id: String,
+    /// `user:EMAIL` or `virtualaccount:NAME`.
+    pub subject: String,
+    /// The token that was shown.
+    pub token_id: String,
+    /// The provider account.
+    pub account: String,
+    /// `account/name`.
+    pub model: String,
+    /// The endpoint, such as `chat/completions`.
+    pub endpoint: String,
+    /// Tokens.
+    pub tokens: TokenCounts,
+    /// The status that the caller got; 499 when the caller went away before one was sent.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Server-sent events or not.
+    pub stream: bool,
+    /// From the call's first byte to its end.
+    pub latency_ms: u64,
+    /// From the call's first byte to the provider's first body byte; `None` when there was none.
+    pub first_byte_ms: Option<u64>,
+    /// `X-TFY-METADATA`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}

@@ -1,0 +1,247 @@
+//! Every way in which the gateway itself says no, and the one place that turns each into a status and a body
+//! in the caller's dialect.
+
+use std::borrow::Cow;
+
+use serde_json::json;
+
+/// Which shape an error body has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The OpenAI shape inside the envelope of the public contract.
+    OpenAi,
+    /// `{"statusCode", "message"}` of the management API.
+    Management,
+}
+
+/// A refusal or failure, with the sentence that the caller may read. Nothing internal goes into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The request breaks a rule of HTTP or of its endpoint.
+    BadRequest(Cow<'static, str>),
+    /// Well-formed, and refused for what it says.
+    Unprocessable(Cow<'static, str>),
+    /// No token, or one that is malformed, unknown, expired or revoked: the same words for all.
+    Unauthenticated,
+    /// The principal may not use this model, or it does not exist: the same words for both.
+    ModelForbidden {
+        /// Email or virtual account name of the caller.
+        principal: String,
+        /// The model as the caller wrote it.
+        model: String,
+    },
+    /// The principal may see this but not do that.
+    Forbidden(Cow<'static, str>),
+    /// Not there, or not visible to this principal: the same words for both.
+    NotFound(Cow<'static, str>),
+    /// The path is known, the method is not.
+    MethodNotAllowed {
+        /// The methods that are, for the `Allow` header.
+        allow: &'static str,
+    },
+    /// The head or the body did not arrive in time.
+    RequestTimeout,
+    /// The object changed meanwhile, or exists, or is in use.
+    Conflict(Cow<'static, str>),
+    /// Shown once, and that was it.
+    Gone(Cow<'static, str>),
+    /// A request body is needed and its length is not known.
+    LengthRequired,
+    /// The body is larger than `server.max_body_bytes`.
+    BodyTooLarge,
+    /// The target is longer than the head may be.
+    UriTooLong,
+    /// `Expect` asks for something other than `100-continue`.
+    ExpectationFailed,
+    /// The head is larger than `server.max_head_bytes`, or has more lines than `server.max_headers`.
+    HeadTooLarge,
+    /// Too many calls.
+    TooManyRequests(Cow<'static, str>),
+    /// A method or transfer coding that is not implemented.
+    NotImplemented(Cow<'static, str>),
+    /// The gateway has no room or is shutting down.
+    Unavailable(Cow<'static, str>),
+    /// Only HTTP/1.0 and HTTP/1.1 are spoken.
+    VersionNotSupported,
+    /// Something broke inside; the log has the details under the request id.
+    Internal,
+    /// The provider could not be reached, or broke off before its answer began.
+    UpstreamUnreachable {
+        /// The provider account.
+        account: String,
+    },
+    /// The provider refused the gateway's credential, or redirected it.
+    UpstreamRefused {
+        /// The provider account.
+        account: String,
+        /// What it answered.
+        status: u16,
+    },
+    /// The provider's answer was not one.
+    UpstreamInvalid {
+        /// The provider account.
+        account: String,
+    },
+    /// The provider's first byte was late, or the call took longer than `relay.total_timeout_ms`.
+    UpstreamTimeout {
+        /// The provider account.
+        account: String,
+    },
+    /// The answer broke off after it had begun.
+    UpstreamBroken {
+        /// The provider account.
+        account: String,
+    },
+    /// Access was taken away while the call ran.
+    AccessRevoked,
+}
+
+/// A failure made ready to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON.
+    pub body: String,
+    /// One more header, where the status wants one.
+    pub header: Option<(&'static str, &'static str)>,
+}
+
+impl Failure {
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::BadRequest(_) => 400,
+            Self::Unauthenticated | Self::AccessRevoked => 401,
+            Self::ModelForbidden { .. } | Self::Forbidden(_) => 403,
+            Self::NotFound(_) => 404,
+            Self::MethodNotAllowed { .. } => 405,
+            Self::RequestTimeout => 408,
+            Self::Conflict(_) => 409,
+            Self::Gone(_) => 410,
+            Self::LengthRequired => 411,
+            Self::BodyTooLarge => 413,
+            Self::UriTooLong => 414,
+            Self::ExpectationFailed => 417,
+            Self::Unprocessable(_) => 422,
+            Self::TooManyRequests(_) => 429,
+            Self::HeadTooLarge => 431,
+            Self::Internal => 500,
+            Self::NotImplemented(_) => 501,
+            Self::UpstreamUnreachable { .. }
+            | Self::UpstreamRefused { .. }
+            | Self::UpstreamInvalid { .. }
+            | Self::UpstreamBroken { .. } => 502,
+            Self::Unavailable(_) => 503,
+            Self::UpstreamTimeout { .. } => 504,
+            Self::VersionNotSupported => 505,
+        }
+    }
+
+    /// What the caller reads.
+    pub fn message(&self) -> Cow<'static, str> {
+        match self {
+            Self::BadRequest(text)
+            | Self::Unprocessable(text)
+            | Self::Forbidden(text)
+            | Self::NotFound(text)
+            | Self::Conflict(text)
+            | Self::Gone(text)
+            | Self::TooManyRequests(text)
+            | Self::NotImplemented(text)
+            | Self::Unavailable(text) => text.clone(),
+            Self::Unauthenticated => {
+                "Unauthorized: send a valid gateway token as 'Authorization: Bearer tfy_...'".into()
+            }
+            Self::ModelForbidden { principal, model } => {
+                format!("User {principal} is not authorized to access model {model} or model does not exist").into()
+            }
+            Self::MethodNotAllowed { allow } => format!("This path takes {allow}").into(),
+            Self::RequestTimeout => "The request did not arrive in time".into(),
+            Self::LengthRequired => "Send a Content-Length or a chunked body".into(),
+            Self::BodyTooLarge => "The request body is larger than this gateway takes (server.max_body_bytes)".into(),
+            Self::UriTooLong => "The request target is too long".into(),
+            Self::ExpectationFailed => "The only expectation understood is 100-continue".into(),
+            Self::HeadTooLarge => {
+                "The request head is larger than this gateway takes (server.max_head_bytes, server.max_headers)".into()
+            }
+            Self::Internal => {
+                "Something broke inside the gateway; its log has the details under this request id".into()
+            }
+            Self::VersionNotSupported => "This gateway speaks HTTP/1.1 and HTTP/1.0".into(),
+            Self::UpstreamUnreachable { account } => {
+                format!("The provider of account '{account}' could not be reached").into()
+            }
+            Self::UpstreamRefused { account, status } => format!(
+                "The provider of account '{account}' refused the gateway (status {status}); ask the account's manager to check its key and URL"
+            )
+            .into(),
+            Self::UpstreamInvalid { account } => {
+                format!("The provider of account '{account}' answered with something that is not HTTP/1.1").into()
+            }
+            Self::UpstreamTimeout { account } => {
+                format!("The provider of account '{account}' did not answer in time").into()
+            }
+            Self::UpstreamBroken { account } => {
+                format!("The provider of account '{account}' broke off before its answer was complete").into()
+            }
+            Self::AccessRevoked => "Access to this model was taken away while the call ran".into(),
+        }
+    }
+
+    /// The `type` of the error object in the OpenAI shape.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "Error",
+            Self::ModelForbidden { .. } | Self::Forbidden(_) | Self::AccessRevoked => "AuthorizationError",
+            Self::TooManyRequests(_) => "RateLimitError",
+            Self::UpstreamUnreachable { .. }
+            | Self::UpstreamRefused { .. }
+            | Self::UpstreamInvalid { .. }
+            | Self::UpstreamTimeout { .. }
+            | Self::UpstreamBroken { .. } => "APIError",
+            Self::Internal | Self::Unavailable(_) => "ServerError",
+            _ => "InvalidRequestError",
+        }
+    }
+
+    fn origin(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "authentication",
+            Self::ModelForbidden { .. } | Self::Forbidden(_) | Self::AccessRevoked => "authorization",
+            Self::UpstreamUnreachable { .. }
+            | Self::UpstreamRefused { .. }
+            | Self::UpstreamInvalid { .. }
+            | Self::UpstreamTimeout { .. }
+            | Self::UpstreamBroken { .. } => "api_error",
+            _ => "gateway",
+        }
+    }
+
+    /// The error object of the OpenAI dialect, as it stands in a body or in an event of a stream.
+    pub fn openai_json(&self) -> serde_json::Value {
+        let message = self.message();
+        json!({
+            "status": "failure",
+            "message": message,
+            "error": {"message": message, "type": self.kind(), "param": null, "code": self.status().to_string()},
+            "error_origin_level": self.origin(),
+        })
+    }
+
+    /// Status, body and extra header in a dialect.
+    pub fn render(&self, dialect: Dialect) -> Rendered {
+        let body = match dialect {
+            Dialect::OpenAi => self.openai_json(),
+            Dialect::Management => json!({"statusCode": self.status(), "message": self.message()}),
+        };
+        let header = match self {
+            Self::Unauthenticated => Some(("www-authenticate", "Bearer")),
+            Self::MethodNotAllowed { allow } => Some(("allow", *allow)),
+            Self::Unavailable(_) | Self::TooManyRequests(_) => Some(("retry-after", "1")),
+            _ => None,
+        };
+        Rendered { status: self.status(), body: body.to_string(), header }
+    }
+}

@@ -1,0 +1,1 @@
+//! Log lines through a bounded queue and a writer thread.

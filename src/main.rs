@@ -1,0 +1,34 @@
+//! `gateway`: one static binary that gives an organisation its own keys to the models of many providers.
+//! ARCHITECTURE.md is the map.
+
+#![allow(dead_code, unused_imports, reason = "removed when the parts are joined")]
+
+mod api;
+mod authn;
+mod authz;
+mod catalog;
+mod cli;
+mod clock;
+mod config;
+mod domain;
+mod failure;
+mod http;
+mod id;
+mod logging;
+mod manage;
+mod metrics;
+mod net;
+mod ops;
+mod relay;
+mod seal;
+mod secret;
+mod server;
+mod store;
+mod token;
+mod upstream;
+mod usage;
+mod wire;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,1 @@
+//! Administrative operations, each authorized, audited and committed in one place, whoever calls.

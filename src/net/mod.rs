@@ -1,0 +1,1 @@
+//! Sockets on the coroutine runtime.

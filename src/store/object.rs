@@ -1,0 +1,100 @@
+//! The keyspace: `kind/name -> object`, each with the revision of the commit that last wrote it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{AuditEntry, Grant, ProviderAccount, Team, Token, User, VirtualAccount};
+
+/// The place of an object: `kind/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub(super) String);
+
+impl Key {
+    /// `user/EMAIL`
+    pub fn user(email: &str) -> Self {
+        Self(format!("user/{email}"))
+    }
+
+    /// `team/NAME`
+    pub fn team(name: &str) -> Self {
+        Self(format!("team/{name}"))
+    }
+
+    /// `account/NAME`
+    pub fn account(name: &str) -> Self {
+        Self(format!("account/{name}"))
+    }
+
+    /// `virtual-account/NAME`
+    pub fn virtual_account(name: &str) -> Self {
+        Self(format!("virtual-account/{name}"))
+    }
+
+    /// `token/ID`
+    pub fn token(id: &str) -> Self {
+        Self(format!("token/{id}"))
+    }
+
+    /// `grant/SUBJECT|ROLE|TARGET`; none of the parts can hold a bar.
+    pub fn grant(grant: &Grant) -> Self {
+        Self(format!("grant/{}|{}|{}", grant.subject, grant.role.as_str(), grant.target))
+    }
+
+    /// The written form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Anything that the keyspace holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "value", rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the variants are the nouns of `domain`")]
+pub enum Object {
+    User(User),
+    Team(Team),
+    Account(ProviderAccount),
+    VirtualAccount(VirtualAccount),
+    Token(Token),
+    Grant(Grant),
+}
+
+impl Object {
+    /// Where this object lives.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::User(user) => Key::user(user.email.as_str()),
+            Self::Team(team) => Key::team(team.name.as_str()),
+            Self::Account(account) => Key::account(account.name.as_str()),
+            Self::VirtualAccount(account) => Key::virtual_account(account.name.as_str()),
+            Self::Token(token) => Key::token(token.id.as_str()),
+            Self::Grant(grant) => Key::grant(grant),
+        }
+    }
+}
+
+/// What a write supposes about the object that it replaces. When it is wrong the whole change is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// There is none.
+    Absent,
+    /// It is the one of this revision.
+    Revision(u64),
+}
+
+/// One step of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Store this object at its key.
+    Put(Object, Expect),
+    /// Remove the object of this revision.
+    Delete(Key, u64),
+}
+
+/// A transaction: all of it happens, with its audit entries, or nothing does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The steps; no key twice.
+    pub writes: Vec<Write>,
+    /// What the audit log keeps of it.
+    pub audit: Vec<AuditEntry>,
+}

@@ -1,0 +1,161 @@
+//! Token texts: `tfy_pat_<id>_<secret><checksum>` and `tfy_va_<id>_<secret><checksum>`.
+//!
+//! The id is public, 12 base62 characters. The secret is 256 random bits as 43 base62 characters. The checksum
+//! is 6 more, so that a mistyped or cut token is told apart from an unknown one without a look-up.
+
+use subtle::ConstantTimeEq;
+
+use crate::id::TokenId;
+use crate::secret::Secret;
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const ID_CHARS: usize = 12;
+const SECRET_CHARS: usize = 43;
+const CHECKSUM_CHARS: usize = 6;
+
+/// Personal or virtual: part of the text, so that people and secret scanners see which it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// Acts as a user.
+    Personal,
+    /// Acts as a virtual account.
+    Virtual,
+}
+
+impl TokenKind {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Personal => "tfy_pat_",
+            Self::Virtual => "tfy_va_",
+        }
+    }
+}
+
+/// A token text that has the right form; whether it is known is the store's to say.
+#[derive(Debug)]
+pub struct PresentedToken<'a> {
+    /// Which kind it says it is.
+    pub kind: TokenKind,
+    /// Its public id.
+    pub id: &'a str,
+    secret: &'a str,
+}
+
+/// The system's random source failed; nothing can be minted.
+#[derive(Debug)]
+pub struct NoEntropy;
+
+impl std::fmt::Display for NoEntropy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the system's random source failed")
+    }
+}
+
+fn base62(bytes: &[u8; 32], chars: usize) -> String {
+    // Repeated division of a 256-bit number; digits come out lowest first.
+    let mut number = *bytes;
+    let mut text = String::with_capacity(chars);
+    for _ in 0..chars {
+        let mut remainder = 0_u32;
+        for byte in &mut number {
+            let value = (remainder << 8) | u32::from(*byte);
+            *byte = u8::try_from(value / 62).unwrap_or(0);
+            remainder = value % 62;
+        }
+        let digit = usize::try_from(remainder).unwrap_or(0);
+        text.push(char::from(ALPHABET.get(digit).copied().unwrap_or(b'0')));
+    }
+    text
+}
+
+fn checksum(body: &str) -> String {
+    base62(blake3::hash(body.as_bytes()).as_bytes(), CHECKSUM_CHARS)
+}
+
+/// 12 random base62 characters.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn random_id() -> Result<String, NoEntropy> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|_| NoEntropy)?;
+    Ok(base62(&bytes, ID_CHARS))
+}
+
+/// Makes a token: its id, its text (to be shown once) and the hash to keep.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn mint(kind: TokenKind) -> Result<(TokenId, Secret, String), NoEntropy> {
+    let id = random_id()?;
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|_| NoEntropy)?;
+    let secret = base62(&bytes, SECRET_CHARS);
+    let body = format!("{}{id}_{secret}", kind.prefix());
+    let text = Secret::new(format!("{body}{}", checksum(&body)));
+    let id = TokenId::parse(&id).map_err(|_| NoEntropy)?;
+    Ok((id, text, hash(&secret)))
+}
+
+/// BLAKE3 of a token's secret part as 64 hex digits.
+fn hash(secret: &str) -> String {
+    blake3::hash(secret.as_bytes()).to_hex().to_string()
+}
+
+/// Takes a token text apart; `None` when the form or the checksum is wrong.
+pub fn parse(text: &str) -> Option<PresentedToken<'_>> {
+    let kind =
+        [TokenKind::Personal, TokenKind::Virtual].into_iter().find(|kind| text.starts_with(kind.prefix()))?;
+    let rest = text.strip_prefix(kind.prefix())?;
+    let (id, tail) = rest.split_once('_')?;
+    let right = id.len() == ID_CHARS
+        && tail.len() == SECRET_CHARS + CHECKSUM_CHARS
+        && id.bytes().chain(tail.bytes()).all(|b| b.is_ascii_alphanumeric());
+    if !right {
+        return None;
+    }
+    let (secret, given) = tail.split_at_checked(SECRET_CHARS)?;
+    let body = text.get(..text.len() - CHECKSUM_CHARS)?;
+    (checksum(body) == given).then_some(PresentedToken { kind, id, secret })
+}
+
+impl PresentedToken<'_> {
+    /// Whether this is the secret that was hashed, in constant time.
+    pub fn matches(&self, secret_hash: &str) -> bool {
+        let Ok(kept) = blake3::Hash::from_hex(secret_hash) else { return false };
+        let shown = blake3::hash(self.secret.as_bytes());
+        shown.as_bytes().ct_eq(kept.as_bytes()).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_and_every_single_change_is_refused() {
+        let (id, text, hash) = mint(TokenKind::Personal).unwrap();
+        let text = text.expose();
+        let token = parse(text).unwrap();
+        assert_eq!((token.kind, token.id), (TokenKind::Personal, id.as_str()));
+        assert!(token.matches(&hash));
+        assert!(!token.matches(&"0".repeat(64)));
+        assert!(!token.matches("not hex"));
+        for at in 0..text.len() {
+            let mut changed = text.as_bytes().to_vec();
+            changed[at] = if changed[at] == b'x' { b'y' } else { b'x' };
+            assert!(parse(std::str::from_utf8(&changed).unwrap()).is_none(), "byte {at}");
+            assert!(parse(&text[..at]).is_none(), "cut at {at}");
+        }
+        assert!(parse(&format!("{text}a")).is_none());
+        let (_, va, _) = mint(TokenKind::Virtual).unwrap();
+        assert!(va.expose().starts_with("tfy_va_"));
+        assert_ne!(va.expose(), mint(TokenKind::Virtual).unwrap().1.expose());
+    }
+
+    #[test]
+    fn base62_uses_all_bits() {
+        assert_eq!(base62(&[0; 32], 43), "0".repeat(43));
+        assert_ne!(base62(&[255; 32], 43).chars().last(), Some('0'));
+    }
+}
