@@ -43,10 +43,8 @@ impl UnixMillis {
                 "'{text}' is not a date; write 2027-01-31 (the end of that day, UTC) or 2027-01-31T08:00:00Z"
             )
         };
-        let time = if let Ok(date) = text.parse::<jiff::civil::Date>() {
-            if text.len() != "2027-01-31".len() {
-                return Err(wrong());
-            }
+        let time = if text.len() == "2027-01-31".len() {
+            let date = text.parse::<jiff::civil::Date>().map_err(|_| wrong())?;
             let start = date.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| wrong())?;
             start
                 .timestamp()
