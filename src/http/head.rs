@@ -328,6 +328,9 @@ mod tests {
         for length in 0..=head.len() {
             let end = head_end(&head[..length], searched).unwrap();
             assert_eq!(end, (length >= 27).then_some(27), "{length}");
+            if end.is_some() {
+                break;
+            }
             searched = length;
         }
         for bad in [&b"GET / HTTP/1.1\nHost: x\n\n"[..], b"GET / HTTP/1.1\r\nA: \rb\r\n\r\n", b"G\0", b"\n", b"a\r\r\n"] {

@@ -83,6 +83,20 @@ impl Socket {
         Ok(Self { io, watch, side: Side::Caller })
     }
 
+    /// A socket that ends when the other end of the pair is dropped: how a coroutine waits, under its watch,
+    /// for a thread.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn signal(watch: &Arc<Watch>) -> io::Result<(Self, UnixStream)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let io = CoIo::new(Stream::Unix(ours)).map_err(|error| io::Error::other(error.to_string()))?;
+        let socket = Self { io, watch: Arc::clone(watch), side: Side::Upstream };
+        socket.attach();
+        Ok((socket, theirs))
+    }
+
     /// Connects to an address. The descriptor is chosen so that it belongs to `worker`, one of `workers`:
     /// then a call's two sockets wake on one core.
     ///
