@@ -146,3 +146,80 @@ fn read(path: &Path, forbidden_mode: u32) -> Result<MasterKey, StoreError> {
     }
     Ok(MasterKey::new(&bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Folder;
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn the_folder_is_private_or_refused() {
+        let folder = Folder::new();
+        let data = folder.0.join("a/b");
+        prepare(&data).unwrap();
+        assert_eq!(mode(&data), 0o700);
+        set_mode(&data, 0o755);
+        prepare(&data).unwrap();
+        assert_eq!(mode(&data), 0o700);
+        std::fs::write(data.join("x"), "").unwrap();
+        for open in [0o755, 0o701, 0o710] {
+            set_mode(&data, open);
+            assert!(prepare(&data).unwrap_err().to_string().contains("chmod 700"));
+        }
+        assert!(matches!(prepare(&data.join("x")), Err(StoreError::Folder { .. })));
+        assert!(matches!(prepare(&data.join("x/y")), Err(StoreError::Folder { .. })));
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_private() {
+        let folder = Folder::new();
+        let id = load_from(&folder.0, None, None).unwrap().id().to_owned();
+        let path = folder.0.join("master.key");
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().trim_end().len(), 64);
+        assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1);
+        assert_eq!(load_from(&folder.0, None, None).unwrap().id(), id);
+        set_mode(&path, 0o640);
+        assert!(load_from(&folder.0, None, None).unwrap_err().to_string().contains("chmod 600"));
+        // A lost key is not replaced by one that opens nothing.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(folder.0.join("state.redb"), "").unwrap();
+        assert!(load_from(&folder.0, None, None).unwrap_err().to_string().contains("missing"));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_configured_key_goes_first_then_the_credential() {
+        let folder = Folder::new();
+        let write = |name: &str, text: &str, mode: u32| {
+            let path = folder.0.join(name);
+            std::fs::write(&path, text).unwrap();
+            set_mode(&path, mode);
+            path
+        };
+        let configured = write("configured", &"0a".repeat(32), 0o400);
+        let credential = write(CREDENTIAL, &format!("{}\n", "0B".repeat(32)), 0o440);
+        let credentials = || Some(folder.0.clone().into_os_string());
+        let id = |byte| MasterKey::new(&[byte; 32]).id().to_owned();
+        assert_eq!(load_from(&folder.0, Some(&configured), credentials()).unwrap().id(), id(10));
+        assert_eq!(load_from(&folder.0, None, credentials()).unwrap().id(), id(11));
+        set_mode(&credential, 0o444);
+        assert!(load_from(&folder.0, None, credentials()).is_err());
+        for wrong in ["", "0a", &"0a".repeat(31), &"0a".repeat(33), &"0g".repeat(32), &"é".repeat(32)] {
+            let path = write("wrong", wrong, 0o600);
+            let error = load_from(&folder.0, Some(&path), None).unwrap_err().to_string();
+            assert!(error.contains("64 hex digits"), "{error}");
+            assert!(wrong.is_empty() || !error.contains(wrong), "the error shows the key");
+        }
+        let absent = folder.0.join("absent");
+        assert!(matches!(load_from(&folder.0, Some(&absent), None), Err(StoreError::MasterKey { .. })));
+    }
+}

@@ -120,7 +120,7 @@ impl std::error::Error for StoreError {
 
 impl StoreError {
     /// What redb says, about a file.
-    pub(super) fn from_redb(path: &std::path::Path, error: impl Into<redb::Error>) -> Self {
+    pub(crate) fn from_redb(path: &std::path::Path, error: impl Into<redb::Error>) -> Self {
         let path = path.to_owned();
         match error.into() {
             redb::Error::DatabaseAlreadyOpen => Self::Locked(path),

@@ -11,7 +11,9 @@ mod world;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+mod fault_tests;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use audit::AuditHead;
 pub use disk::open_database;

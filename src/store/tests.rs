@@ -46,11 +46,11 @@ impl Drop for Folder {
     }
 }
 
-fn key() -> MasterKey {
+pub(super) fn key() -> MasterKey {
     MasterKey::new(&[7; 32])
 }
 
-fn user(email: &str) -> Object {
+pub(super) fn user(email: &str) -> Object {
     Object::User(User {
         email: Email::parse(email).unwrap(),
         display_name: String::new(),
@@ -85,7 +85,7 @@ fn entry(resource: &str) -> AuditEntry {
     }
 }
 
-fn put(object: Object) -> Change {
+pub(super) fn put(object: Object) -> Change {
     let audit = vec![entry(object.key().as_str())];
     Change { writes: vec![Write::Put(object, Expect::Absent)], audit }
 }
@@ -168,6 +168,20 @@ fn a_store_opened_again_is_the_same() {
     // The chain goes on where it stood.
     store.commit(put(user("new@example.com"))).unwrap();
     assert_eq!(store.verify_audit_chain().unwrap().records, 8);
+}
+
+#[test]
+fn what_a_crash_leaves_is_opened() {
+    let (folder, crashed) = (Folder::new(), Folder::new());
+    let store = folder.open().unwrap();
+    store.commit(put(user("ada@example.com"))).unwrap();
+    // The file as it is at this moment, never closed; and a first start that was cut off.
+    std::fs::copy(folder.state(), crashed.state()).unwrap();
+    std::fs::write(crashed.0.join("state.redb.new"), "half").unwrap();
+    assert!(crashed.open().unwrap().snapshot().user("ada@example.com").is_some());
+    let fresh = Folder::new();
+    std::fs::write(fresh.0.join("state.redb.new"), "half").unwrap();
+    assert_eq!(fresh.open().unwrap().snapshot().revision(), 0);
 }
 
 #[test]
