@@ -24,16 +24,31 @@ pub enum Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Within a chunk-size line: digits seen so far, the size, and whether an extension has begun.
-    Size { digits: u8, size: u64, in_extension: bool, line_bytes: usize },
+    Size {
+        digits: u8,
+        size: u64,
+        in_extension: bool,
+        line_bytes: usize,
+    },
     /// The line feed of a chunk-size line must come.
-    SizeLf { size: u64 },
+    SizeLf {
+        size: u64,
+    },
     /// This much of the chunk is still to come.
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     /// Within the trailers: bytes of the present line, bytes of all.
-    Trailer { line_bytes: usize, all_bytes: usize },
-    TrailerLf { line_bytes: usize, all_bytes: usize },
+    Trailer {
+        line_bytes: usize,
+        all_bytes: usize,
+    },
+    TrailerLf {
+        line_bytes: usize,
+        all_bytes: usize,
+    },
     Done,
 }
 
@@ -85,7 +100,9 @@ impl ChunkedDecoder {
                         (b';' | b' ' | b'\t', _) if digits > 0 => {
                             State::Size { digits, size, in_extension: true, line_bytes: line_bytes + 1 }
                         }
-                        _ if in_extension => State::Size { digits, size, in_extension, line_bytes: line_bytes + 1 },
+                        _ if in_extension => {
+                            State::Size { digits, size, in_extension, line_bytes: line_bytes + 1 }
+                        }
                         _ => return Err(InvalidChunk),
                     };
                 }
@@ -158,9 +175,14 @@ mod tests {
 
     #[test]
     fn bodies_in_pieces_of_every_size() {
-        let body = b"4\r\nWiki\r\n5;name=\"v\"\r\npedia\r\nE \r\n in\r\n\r\nchunks.\r\n0\r\nTrailer: x\r\n\r\n";
+        let body =
+            b"4\r\nWiki\r\n5;name=\"v\"\r\npedia\r\nE \r\n in\r\n\r\nchunks.\r\n0\r\nTrailer: x\r\n\r\n";
         for step in 1..=body.len() {
-            assert_eq!(decode(body, step).unwrap(), (b"Wikipedia in\r\n\r\nchunks.".to_vec(), true), "step {step}");
+            assert_eq!(
+                decode(body, step).unwrap(),
+                (b"Wikipedia in\r\n\r\nchunks.".to_vec(), true),
+                "step {step}"
+            );
         }
         assert_eq!(decode(b"0\r\n\r\n", 1).unwrap(), (Vec::new(), true));
         assert_eq!(decode(b"3\r\nab", 9).unwrap(), (b"ab".to_vec(), false));
@@ -169,8 +191,21 @@ mod tests {
     #[test]
     fn what_is_no_chunked_body() {
         for bad in [
-            &b"\r\n"[..], b"x\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b" 1\r\n", b"1\n", b"1\r\r\n", b"1\r\nab\r\n",
-            b"1\r\na\n", b"1;\n\r\n", b"0\r\nX: y\n\r\n", b"fffffffffffffffff\r\n", b";\r\n", b"1\x00\r\n",
+            &b"\r\n"[..],
+            b"x\r\n",
+            b"-1\r\n",
+            b"+1\r\n",
+            b"0x1\r\n",
+            b" 1\r\n",
+            b"1\n",
+            b"1\r\r\n",
+            b"1\r\nab\r\n",
+            b"1\r\na\n",
+            b"1;\n\r\n",
+            b"0\r\nX: y\n\r\n",
+            b"fffffffffffffffff\r\n",
+            b";\r\n",
+            b"1\x00\r\n",
         ] {
             for step in [1, bad.len()] {
                 assert!(decode(bad, step).is_err(), "{}", String::from_utf8_lossy(bad));

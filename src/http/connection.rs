@@ -241,7 +241,11 @@ impl Connection {
         Ok(body)
     }
 
-    fn read_chunked(&mut self, max_bytes: u64, reservation: &mut BodyReservation) -> Result<Vec<u8>, ReadError> {
+    fn read_chunked(
+        &mut self,
+        max_bytes: u64,
+        reservation: &mut BodyReservation,
+    ) -> Result<Vec<u8>, ReadError> {
         let mut decoder = ChunkedDecoder::default();
         let mut body = Vec::new();
         loop {

@@ -146,7 +146,9 @@ fn announced_length(headers: &Headers, version: Version) -> Result<BodyLength, H
         (None, Some(_)) if version == Version::Http10 => {
             Err(HeadError::Malformed("Transfer-Encoding in HTTP/1.0"))
         }
-        (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") && !another => Ok(BodyLength::Chunked),
+        (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") && !another => {
+            Ok(BodyLength::Chunked)
+        }
         (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => {
             Err(HeadError::Malformed("A transfer coding after chunked"))
         }
@@ -333,7 +335,13 @@ mod tests {
             }
             searched = length;
         }
-        for bad in [&b"GET / HTTP/1.1\nHost: x\n\n"[..], b"GET / HTTP/1.1\r\nA: \rb\r\n\r\n", b"G\0", b"\n", b"a\r\r\n"] {
+        for bad in [
+            &b"GET / HTTP/1.1\nHost: x\n\n"[..],
+            b"GET / HTTP/1.1\r\nA: \rb\r\n\r\n",
+            b"G\0",
+            b"\n",
+            b"a\r\r\n",
+        ] {
             assert!(head_end(bad, 0).is_err());
             let mut searched = 0;
             let each = (0..=bad.len()).any(|length| {
@@ -351,7 +359,9 @@ mod tests {
 
     #[test]
     fn request_heads() {
-        let head = parse("POST /v1/x?a=b HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\nExpect: 100-Continue\r\n\r\n").unwrap();
+        let head =
+            parse("POST /v1/x?a=b HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\nExpect: 100-Continue\r\n\r\n")
+                .unwrap();
         assert_eq!((head.method, head.path(), head.query()), ("POST", "/v1/x", "a=b"));
         assert_eq!((head.body, head.expects_continue, head.keep_alive), (BodyLength::Known(12), true, true));
         let head = parse("GET http://h/p HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").unwrap();
@@ -359,7 +369,10 @@ mod tests {
         assert!(!parse("GET / HTTP/1.0\r\n\r\n").unwrap().keep_alive);
         assert!(!parse("GET / HTTP/1.1\r\nHost: h\r\nConnection: foo, Close\r\n\r\n").unwrap().keep_alive);
         let many: String = (0..100).map(|n| format!("X-{n}: {n}\r\n")).collect();
-        assert_eq!(parse(&format!("GET / HTTP/1.1\r\nHost: h\r\n{many}\r\n")).unwrap().headers.iter().count(), 101);
+        assert_eq!(
+            parse(&format!("GET / HTTP/1.1\r\nHost: h\r\n{many}\r\n")).unwrap().headers.iter().count(),
+            101
+        );
     }
 
     #[test]
@@ -391,8 +404,18 @@ mod tests {
         assert_eq!(parse("GET / HTTP/2.0\r\nHost: h\r\n\r\n").unwrap_err(), HeadError::Version);
         assert_eq!(parse("GET / HTTP/1.2\r\nHost: h\r\n\r\n").unwrap_err(), HeadError::Version);
         assert_eq!(parse("BREW / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap_err(), HeadError::Method);
-        for bad in ["GET / HTTP/1.1\r\n\r\n", "GET /\r\n\r\n", "GET  / HTTP/1.1\r\nHost: h\r\n\r\n", "GET x HTTP/1.1\r\nHost: h\r\n\r\n", "hello\r\n\r\n"] {
-            assert!(matches!(parse(bad), Err(HeadError::Malformed(_))), "{bad}: {:?}", parse(bad).map(|_| ()));
+        for bad in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET /\r\n\r\n",
+            "GET  / HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET x HTTP/1.1\r\nHost: h\r\n\r\n",
+            "hello\r\n\r\n",
+        ] {
+            assert!(
+                matches!(parse(bad), Err(HeadError::Malformed(_))),
+                "{bad}: {:?}",
+                parse(bad).map(|_| ())
+            );
         }
         let many: String = (0..128).map(|n| format!("X-{n}: {n}\r\n")).collect();
         assert_eq!(with(&many), HeadError::TooLarge);
@@ -406,7 +429,11 @@ mod tests {
         let head = parse("HTTP/1.0 200 OK\r\n\r\n").unwrap();
         assert_eq!((head.body, head.keep_alive), (BodyLength::UntilClose, false));
         assert_eq!(parse("HTTP/1.1 204 X\r\n\r\n").unwrap().body, BodyLength::None);
-        for bad in ["HTTP/1.1 999 X\r\n\r\n", "<html>\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"] {
+        for bad in [
+            "HTTP/1.1 999 X\r\n\r\n",
+            "<html>\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -227,10 +227,17 @@ mod tests {
     fn events_are_the_same_however_they_arrive() {
         let stream = "\u{feff}data: {\"é\":1}\n\n: comment\n\nevent: x\r\ndata: a\r\ndata: b\r\n\r\ndata: c\r\rdata: [DONE]\n\ndata: tail";
         let whole = split(stream.as_bytes(), stream.len(), 1000);
-        let texts: Vec<_> = whole.0.iter().map(|(bytes, _)| String::from_utf8_lossy(bytes).into_owned()).collect();
+        let texts: Vec<_> =
+            whole.0.iter().map(|(bytes, _)| String::from_utf8_lossy(bytes).into_owned()).collect();
         assert_eq!(
             texts,
-            ["\u{feff}data: {\"é\":1}\n\n", ": comment\n\n", "event: x\r\ndata: a\r\ndata: b\r\n\r\n", "data: c\r\r", "data: [DONE]\n\n"]
+            [
+                "\u{feff}data: {\"é\":1}\n\n",
+                ": comment\n\n",
+                "event: x\r\ndata: a\r\ndata: b\r\n\r\n",
+                "data: c\r\r",
+                "data: [DONE]\n\n"
+            ]
         );
         assert_eq!(whole.1, b"data: tail");
         for step in 1..stream.len() {

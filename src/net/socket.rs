@@ -102,7 +102,12 @@ impl Socket {
     ///
     /// # Errors
     /// What the system said, `TimedOut` or `ConnectionAborted`.
-    pub fn connect(address: SocketAddr, watch: &Arc<Watch>, worker: usize, workers: usize) -> io::Result<Self> {
+    pub fn connect(
+        address: SocketAddr,
+        watch: &Arc<Watch>,
+        worker: usize,
+        workers: usize,
+    ) -> io::Result<Self> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let mut descriptor = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;

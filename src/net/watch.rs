@@ -325,7 +325,9 @@ impl Watcher {
             }
             let done = watch.coroutine.get().is_some_and(JoinHandle::is_done);
             if done && !watch.finished.load(Ordering::Acquire) {
-                log::error!("a connection's coroutine overflowed its stack; the process ends, its state is unsound");
+                log::error!(
+                    "a connection's coroutine overflowed its stack; the process ends, its state is unsound"
+                );
                 log::logger().flush();
                 std::process::abort();
             }

@@ -95,7 +95,9 @@ mod tests {
             assert!(!open.allows("x", ip(local), false), "{local}");
             assert!(open.allows("x", ip(local), true), "{local}");
         }
-        let list: Vec<String> = ["api.openai.com", "*.example.com", "10.0.0.0/8", "fd00::/8", "127.0.0.1"].map(String::from).into();
+        let list: Vec<String> = ["api.openai.com", "*.example.com", "10.0.0.0/8", "fd00::/8", "127.0.0.1"]
+            .map(String::from)
+            .into();
         let some = EgressPolicy::new(Some(&list));
         for (host, address, allowed) in [
             ("api.openai.com", "1.2.3.4", true),

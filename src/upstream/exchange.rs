@@ -60,7 +60,8 @@ impl Exchange {
                     let head = ResponseHead::parse(text).map_err(|_| UpstreamError::Invalid)?;
                     start += end;
                     searched = 0;
-                    if head.status != 101 && (100..200).contains(&head.status) && interim < MAX_INTERIM_HEADS {
+                    if head.status != 101 && (100..200).contains(&head.status) && interim < MAX_INTERIM_HEADS
+                    {
                         interim += 1;
                         continue;
                     }
@@ -85,7 +86,17 @@ impl Exchange {
             BodyLength::Chunked => Left::Chunks(ChunkedDecoder::default()),
             BodyLength::UntilClose => Left::UntilClose,
         };
-        Ok(Self { transport, head, buffer, start, read_bytes: MIN_READ_BYTES, left, request_was_sent, key, worker })
+        Ok(Self {
+            transport,
+            head,
+            buffer,
+            start,
+            read_bytes: MIN_READ_BYTES,
+            left,
+            request_was_sent,
+            key,
+            worker,
+        })
     }
 
     /// The answer's head.
@@ -116,21 +127,19 @@ impl Exchange {
                     let taken = unread.len();
                     return Ok(Some(self.take(taken)));
                 }
-                Left::Chunks(decoder) => {
-                    match decoder.next(unread).map_err(|_| UpstreamError::Broken)? {
-                        Piece::Data(range) => {
-                            let range = self.start + range.start..self.start + range.end;
-                            self.start = range.end;
-                            return Ok(Some(range));
-                        }
-                        Piece::End(used) => {
-                            self.start += used;
-                            self.left = Left::Nothing;
-                            return Ok(None);
-                        }
-                        Piece::NeedMore(used) => self.start += used,
+                Left::Chunks(decoder) => match decoder.next(unread).map_err(|_| UpstreamError::Broken)? {
+                    Piece::Data(range) => {
+                        let range = self.start + range.start..self.start + range.end;
+                        self.start = range.end;
+                        return Ok(Some(range));
                     }
-                }
+                    Piece::End(used) => {
+                        self.start += used;
+                        self.left = Left::Nothing;
+                        return Ok(None);
+                    }
+                    Piece::NeedMore(used) => self.start += used,
+                },
                 Left::Bytes(_) | Left::UntilClose => {}
             }
             if self.start >= self.buffer.len() {
@@ -166,6 +175,11 @@ impl Exchange {
     /// Whether the body has been read to its end.
     pub fn is_complete(&self) -> bool {
         matches!(self.left, Left::Nothing)
+    }
+
+    /// Ends the provider's connection now; nobody wants the rest.
+    pub fn abandon(&mut self) {
+        self.transport.socket().shutdown();
     }
 
     fn take(&mut self, length: usize) -> Range<usize> {

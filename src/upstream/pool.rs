@@ -62,7 +62,7 @@ impl Upstreams {
     /// Sends a request and reads the head of its answer. `worker` is where the caller's socket lives.
     ///
     /// A kept connection that turns out to be closed, before any byte of an answer, is replaced once by a
-    /// fresh one.
+    /// fresh one. `reached` is set as soon as the request may have reached the provider.
     ///
     /// # Errors
     /// Why there is no answer. The caller's watch holds the deadline.
@@ -73,13 +73,14 @@ impl Upstreams {
         worker: usize,
         request: &[&[u8]],
         call_deadline_ms: u64,
+        reached: &mut bool,
     ) -> Result<Exchange, UpstreamError> {
         let key: Key = (account.spec.name.as_str().into(), account.revision);
-        let first_byte_at = || {
-            monotonic_ms().saturating_add(self.limits.first_byte_timeout_ms).min(call_deadline_ms)
-        };
+        let first_byte_at =
+            || monotonic_ms().saturating_add(self.limits.first_byte_timeout_ms).min(call_deadline_ms);
         if let Some(transport) = self.take(&key, worker, watch) {
             watch.arm_at(first_byte_at());
+            *reached = true;
             match Exchange::start(transport, request, key.clone(), worker) {
                 Err(UpstreamError::Unreachable) if watch.interruption().is_none() => {}
                 Err(error) => return Err(interrupted(watch).unwrap_or(error)),
@@ -89,8 +90,8 @@ impl Upstreams {
         watch.arm_at(monotonic_ms().saturating_add(self.limits.connect_timeout_ms).min(call_deadline_ms));
         let transport = self.connect(account, &key, watch, worker)?;
         watch.arm_at(first_byte_at());
-        Exchange::start(transport, request, key, worker)
-            .map_err(|error| interrupted(watch).unwrap_or(error))
+        *reached = true;
+        Exchange::start(transport, request, key, worker).map_err(|error| interrupted(watch).unwrap_or(error))
     }
 
     fn connect(

@@ -48,7 +48,12 @@ impl Resolver {
     ///
     /// # Errors
     /// `Unreachable` when there are none, `Interrupted` when the watch ended the wait.
-    pub fn resolve(&self, host: &str, port: u16, watch: &Arc<Watch>) -> Result<Vec<SocketAddr>, UpstreamError> {
+    pub fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        watch: &Arc<Watch>,
+    ) -> Result<Vec<SocketAddr>, UpstreamError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }

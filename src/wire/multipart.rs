@@ -65,8 +65,8 @@ pub fn inspect(body: &[u8], boundary: &str) -> Result<Form, InvalidRequest> {
             _ => return Err(refused("The multipart body has a broken boundary")),
         }
         let rest = body.get(after + 2..).unwrap_or_default();
-        let head_length =
-            memchr::memmem::find(rest, b"\r\n\r\n").ok_or(refused("A part of the form has no end of its head"))?;
+        let head_length = memchr::memmem::find(rest, b"\r\n\r\n")
+            .ok_or(refused("A part of the form has no end of its head"))?;
         let head = rest.get(..head_length).unwrap_or_default();
         let content = after + 2 + head_length + 4;
         let next = next_delimiter(body, content, &finder).ok_or(refused("The multipart body is cut off"))?;
@@ -118,7 +118,8 @@ fn part_name(head: &[u8]) -> Option<&[u8]> {
     })?;
     line.split(|b| *b == b';').skip(1).find_map(|parameter| {
         let parameter = parameter.trim_ascii();
-        let value = parameter.get(..5).filter(|key| key.eq_ignore_ascii_case(b"name=")).and(parameter.get(5..))?;
+        let value =
+            parameter.get(..5).filter(|key| key.eq_ignore_ascii_case(b"name=")).and(parameter.get(5..))?;
         let value = value.trim_ascii();
         Some(value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value))
     })
@@ -131,7 +132,9 @@ mod tests {
     fn form(parts: &[(&str, &str)]) -> Vec<u8> {
         let mut body = String::new();
         for (name, value) in parts {
-            body.push_str(&format!("--XyZ\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"));
+            body.push_str(&format!(
+                "--XyZ\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            ));
         }
         body.push_str("--XyZ--\r\n");
         body.into_bytes()
@@ -139,12 +142,20 @@ mod tests {
 
     #[test]
     fn forms() {
-        let body = form(&[("file", "binary --XyZ not a boundary\r\n\r\n"), ("model", "a/b"), ("stream", "true")]);
+        let body =
+            form(&[("file", "binary --XyZ not a boundary\r\n\r\n"), ("model", "a/b"), ("stream", "true")]);
         let read = inspect(&body, "XyZ").unwrap();
         assert_eq!((read.model.as_str(), read.stream), ("a/b", true));
         let mut edits = [read.model_edit("whisper-1")];
         let out = super::super::request::apply(&body, &mut edits).concat();
-        assert_eq!(out, form(&[("file", "binary --XyZ not a boundary\r\n\r\n"), ("model", "whisper-1"), ("stream", "true")]));
+        assert_eq!(
+            out,
+            form(&[
+                ("file", "binary --XyZ not a boundary\r\n\r\n"),
+                ("model", "whisper-1"),
+                ("stream", "true")
+            ])
+        );
         for bad in [
             form(&[("file", "x")]),
             form(&[("model", "a/b"), ("model", "c/d")]),

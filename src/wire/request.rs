@@ -215,14 +215,35 @@ mod tests {
                 "\n{ \"seed\" : 12345678901234567890 ,\t\"t\":1.0, \"model\" : \"a\\u002fb\" , \"é\":\"\\u00e9\"}\n",
                 "\n{ \"seed\" : 12345678901234567890 ,\t\"t\":1.0, \"model\" : \"x\" , \"é\":\"\\u00e9\"}\n",
             ),
-            (r#"{"m":{"model":"q/r"},"model":"a/b","z":[{"model":1}]}"#, r#"{"m":{"model":"q/r"},"model":"x","z":[{"model":1}]}"#),
+            (
+                r#"{"m":{"model":"q/r"},"model":"a/b","z":[{"model":1}]}"#,
+                r#"{"m":{"model":"q/r"},"model":"x","z":[{"model":1}]}"#,
+            ),
             (r#"{"model":"a/b","stream":false}"#, r#"{"model":"x","stream":false}"#),
-            (r#"{"model":"a/b","stream":true}"#, r#"{"model":"x","stream_options":{"include_usage":true},"stream":true}"#),
-            (r#"{"stream":true,"stream_options":{"include_usage":true},"model":"a/b"}"#, r#"{"stream":true,"stream_options":{"include_usage":true},"model":"x"}"#),
-            (r#"{"stream":true,"stream_options":{"include_usage":false},"model":"a/b"}"#, r#"{"stream":true,"stream_options":{"include_usage":true},"model":"x"}"#),
-            (r#"{"stream":true,"stream_options":{ },"model":"a/b"}"#, r#"{"stream":true,"stream_options":{"include_usage":true },"model":"x"}"#),
-            (r#"{"stream":true,"stream_options":{"z":1},"model":"a/b"}"#, r#"{"stream":true,"stream_options":{"include_usage":true,"z":1},"model":"x"}"#),
-            (r#"{"stream":true,"stream_options":null,"model":"a/b"}"#, r#"{"stream":true,"stream_options":{"include_usage":true},"model":"x"}"#),
+            (
+                r#"{"model":"a/b","stream":true}"#,
+                r#"{"model":"x","stream_options":{"include_usage":true},"stream":true}"#,
+            ),
+            (
+                r#"{"stream":true,"stream_options":{"include_usage":true},"model":"a/b"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true},"model":"x"}"#,
+            ),
+            (
+                r#"{"stream":true,"stream_options":{"include_usage":false},"model":"a/b"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true},"model":"x"}"#,
+            ),
+            (
+                r#"{"stream":true,"stream_options":{ },"model":"a/b"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true },"model":"x"}"#,
+            ),
+            (
+                r#"{"stream":true,"stream_options":{"z":1},"model":"a/b"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true,"z":1},"model":"x"}"#,
+            ),
+            (
+                r#"{"stream":true,"stream_options":null,"model":"a/b"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true},"model":"x"}"#,
+            ),
         ] {
             assert_eq!(edited(body, "x"), expected);
         }
@@ -232,10 +253,21 @@ mod tests {
     #[test]
     fn refused_bodies() {
         for bad in [
-            "", "null", "[]", "{", "{}", r#"{"model":1}"#, r#"{"model":null}"#, r#"{"model":"gpt"}"#, r#"{"model":"a/b"} x"#,
-            r#"{"model":"a/b","model":"c/d"}"#, r#"{"model":"a/b","mod\u0065l":"c/d"}"#, r#"{"model":"a/b","stream":true,"stream":false}"#,
+            "",
+            "null",
+            "[]",
+            "{",
+            "{}",
+            r#"{"model":1}"#,
+            r#"{"model":null}"#,
+            r#"{"model":"gpt"}"#,
+            r#"{"model":"a/b"} x"#,
+            r#"{"model":"a/b","model":"c/d"}"#,
+            r#"{"model":"a/b","mod\u0065l":"c/d"}"#,
+            r#"{"model":"a/b","stream":true,"stream":false}"#,
             r#"{"stream":true,"model":"a/b","stream_options":{"include_usage":true,"include_usage":false}}"#,
-            r#"{"model":"a/b",}"#, "\u{feff}{}",
+            r#"{"model":"a/b",}"#,
+            "\u{feff}{}",
         ] {
             assert!(inspect(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -117,7 +117,8 @@ impl MemberScanner {
         {
             if self.in_string {
                 let rest = bytes.get(at..).unwrap_or_default();
-                let skip = if self.escaped { 0 } else { memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len()) };
+                let skip =
+                    if self.escaped { 0 } else { memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len()) };
                 let text = rest.get(..skip).unwrap_or_default();
                 self.keep(text);
                 self.key_part(text);
@@ -216,8 +217,14 @@ mod tests {
     fn usage_objects() {
         for (json, expected) in [
             (r#"{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}"#, (9, 12, 0, 0)),
-            (r#"{"prompt_tokens":7,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":161}}"#, (7, 1, 7, 0)),
-            (r#"{"input_tokens":3,"output_tokens":4,"output_tokens_details":{"reasoning_tokens":2},"input_tokens_details":{"cached_tokens":1}}"#, (3, 4, 1, 2)),
+            (
+                r#"{"prompt_tokens":7,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":161}}"#,
+                (7, 1, 7, 0),
+            ),
+            (
+                r#"{"input_tokens":3,"output_tokens":4,"output_tokens_details":{"reasoning_tokens":2},"input_tokens_details":{"cached_tokens":1}}"#,
+                (3, 4, 1, 2),
+            ),
             (r#"{"total_tokens":5}"#, (5, 0, 0, 0)),
             (r#"{"prompt_tokens":5,"total_tokens":5,"prompt_tokens_details":null}"#, (5, 0, 0, 0)),
             (r#"{"prompt_tokens":5.0,"completion_tokens":null}"#, (5, 0, 0, 0)),
@@ -249,7 +256,10 @@ mod tests {
             (r#"[{"usage":1}]"#, None),
             ("", None),
             (r#"{"us\u0061ge":1}"#, None),
-            (r#"{"data":[{"embedding":[1.5,-2e3]}],"usage":{"t":{"u":[1,{}]}}}"#, Some(r#"{"t":{"u":[1,{}]}}"#)),
+            (
+                r#"{"data":[{"embedding":[1.5,-2e3]}],"usage":{"t":{"u":[1,{}]}}}"#,
+                Some(r#"{"t":{"u":[1,{}]}}"#),
+            ),
         ] {
             for step in 1..=body.len().max(1) {
                 assert_eq!(scan(body, step).as_deref(), expected, "{body} by {step}");
