@@ -1,6 +1,12 @@
 //! The shape of the house, checked on its source text: levels, size of files, and what must not be in them.
 //! ARCHITECTURE.md says why.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper of a test may panic like the test"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

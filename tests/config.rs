@@ -1,6 +1,8 @@
 //! The configuration file through the real binary. What each wrong value is answered with stands in the unit
 //! tests of `src/config/`.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic like the test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,5 +1,7 @@
 //! `install.sh` as a person runs it, with a prefix of its own and a binary that is there already.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic like the test")]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
