@@ -88,7 +88,7 @@ fn source(path: &Path) -> Source {
     let place = module.split('/').next().unwrap().to_owned();
     let depth = if module == "main" { 0 } else { module.split('/').count() };
     let text = std::fs::read_to_string(path).unwrap();
-    let is_test = module.ends_with("/tests") || module.contains("/tests/");
+    let is_test = module.split('/').any(|name| name == "tests" || name.ends_with("_tests"));
     let code = if is_test { String::new() } else { without_comments(without_tests(&text)) };
     Source { path: relative, place, depth, text, code }
 }
@@ -99,7 +99,8 @@ fn without_tests(text: &str) -> &str {
     while let Some(found) = text[searched..].find("#[cfg(test)]") {
         let start = searched + found;
         let rest = text[start..].trim_start_matches("#[cfg(test)]").trim_start();
-        if rest.starts_with("mod ") && rest.lines().next().is_some_and(|line| line.ends_with('{')) {
+        let line = rest.lines().next().unwrap_or_default();
+        if line.ends_with('{') && line.split_whitespace().any(|word| word == "mod") {
             return &text[..start];
         }
         searched = start + 1;
@@ -350,7 +351,7 @@ fn documents_point_at_files_that_exist() {
 fn the_check_sees_what_it_is_for() {
     let text = "use crate::{api, store::{World, Key}};\nuse crate::relay::x; // crate::server\n\
                 fn f() { crate::ops::g(); super::cli::h(); super::super::usage::i(); }\n\
-                #[cfg(test)]\nmod tests {\n use crate::main; }\n";
+                #[cfg(test)]\npub(super) mod tests {\n use crate::main; }\n";
     let of = |depth| {
         let code = without_comments(without_tests(text));
         let source =
