@@ -89,23 +89,35 @@ fn source(path: &Path) -> Source {
     let depth = if module == "main" { 0 } else { module.split('/').count() };
     let text = std::fs::read_to_string(path).unwrap();
     let is_test = module.split('/').any(|name| name == "tests" || name.ends_with("_tests"));
-    let code = if is_test { String::new() } else { without_comments(without_tests(&text)) };
+    let code = if is_test { String::new() } else { without_comments(&without_tests(&text)) };
     Source { path: relative, place, depth, text, code }
 }
 
-/// The text up to an inline module of unit tests, which by custom comes last.
-fn without_tests(text: &str) -> &str {
-    let mut searched = 0;
-    while let Some(found) = text[searched..].find("#[cfg(test)]") {
-        let start = searched + found;
-        let rest = text[start..].trim_start_matches("#[cfg(test)]").trim_start();
-        let line = rest.lines().next().unwrap_or_default();
-        if line.ends_with('{') && line.split_whitespace().any(|word| word == "mod") {
-            return &text[..start];
+/// The text without what `#[cfg(test)]` stands before, its lines left empty: up to the end of the file for a
+/// module, which by custom comes last, and to the brace of the same indentation for anything else.
+fn without_tests(text: &str) -> String {
+    let mut code = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() == "#[cfg(test)]" {
+            let end = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
+            let mut is_open = false;
+            for line in lines.by_ref() {
+                code.push('\n');
+                if line.ends_with('{') && !is_open && line.split_whitespace().any(|word| word == "mod") {
+                    return code;
+                }
+                is_open |= line.contains('{');
+                if line == end || !is_open && line.ends_with(';') {
+                    break;
+                }
+            }
+        } else {
+            code.push_str(line);
         }
-        searched = start + 1;
+        code.push('\n');
     }
-    text
+    code
 }
 
 /// Rough: `//` in a string literal is taken for a comment unless a colon stands before it, as in a URL.
@@ -351,14 +363,15 @@ fn documents_point_at_files_that_exist() {
 fn the_check_sees_what_it_is_for() {
     let text = "use crate::{api, store::{World, Key}};\nuse crate::relay::x; // crate::server\n\
                 fn f() { crate::ops::g(); super::cli::h(); super::super::usage::i(); }\n\
+                impl X {\n    #[cfg(test)]\n    fn t() {\n        crate::server::x();\n    }\n\n    fn u() { crate::seal::y(); }\n}\n\
                 #[cfg(test)]\npub(super) mod tests {\n use crate::main; }\n";
     let of = |depth| {
-        let code = without_comments(without_tests(text));
+        let code = without_comments(&without_tests(text));
         let source =
             Source { path: String::new(), place: "net".to_owned(), depth, text: text.to_owned(), code };
         imports(&source).into_iter().collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(of(1), "api cli ops relay store");
-    assert_eq!(of(2), "api ops relay store usage");
+    assert_eq!(of(1), "api cli ops relay seal store");
+    assert_eq!(of(2), "api ops relay seal store usage");
     assert_eq!(without_comments("a(\"http://x\"); // b\n"), "a(\"http://x\"); \n");
 }
