@@ -15,9 +15,9 @@ use crate::domain::Role;
     subcommand,
     name = "grant",
     help_triggers("-h", "--help"),
-    example = "{command_name} user:ada@example.com provider-account-access main\n    \
-    {command_name} team:research access main/gpt-4o\n    \
-    {command_name} virtualaccount:search-bot access main/embed\n    \
+    example = "{command_name} user:ada@example.com provider-account-access main\n\
+    {command_name} team:research access main/gpt-4o\n\
+    {command_name} virtualaccount:search-bot access main/embed\n\
     {command_name} user:grace@example.com manager main",
     note = "provider-account-access (or access): use every model of the account, or the one model, and nothing else.",
     note = "provider-account-manager (or manager): also change settings and models and manage access; on accounts only,\n  \
@@ -69,7 +69,7 @@ pub struct Revoke {
     subcommand,
     name = "grants",
     help_triggers("-h", "--help"),
-    example = "{command_name}\n    {command_name} --subject team:research\n    {command_name} --target main/gpt-4o"
+    example = "{command_name}\n{command_name} --subject team:research\n{command_name} --target main/gpt-4o"
 )]
 pub struct Grants {
     /// only those of one subject: user:EMAIL, team:NAME or virtualaccount:NAME

@@ -14,7 +14,7 @@ use super::output::{Column, text};
     subcommand,
     name = "model",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} add main/gpt-4o --model-id gpt-4o-2024-08-06 --input-price 2.50 --output-price 10\n    \
+    example = "{command_name} add main/gpt-4o --model-id gpt-4o-2024-08-06 --input-price 2.50 --output-price 10\n\
     {command_name} list --account main",
     note = "Only models that were added can be called, and only by those who were granted them: see 'gateway admin grant'."
 )]
@@ -37,7 +37,7 @@ enum Verb {
     subcommand,
     name = "add",
     help_triggers("-h", "--help"),
-    example = "{command_name} main/gpt-4o --model-id gpt-4o-2024-08-06 --input-price 2.50 --output-price 10\n    \
+    example = "{command_name} main/gpt-4o --model-id gpt-4o-2024-08-06 --input-price 2.50 --output-price 10\n\
     {command_name} main/embed --model-id text-embedding-3-small --type embedding",
     note = "Types: chat, completion, embedding, rerank, moderation, image, responses, audio_transcription,\n  \
     audio_translation, text_to_speech, realtime, ocr."
@@ -70,7 +70,7 @@ struct Add {
     subcommand,
     name = "list",
     help_triggers("-h", "--help"),
-    example = "{command_name}\n    {command_name} --account main"
+    example = "{command_name}\n{command_name} --account main"
 )]
 struct List {
     /// only those of one provider account

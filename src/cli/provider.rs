@@ -14,8 +14,8 @@ use super::output::{Column, count, text};
     subcommand,
     name = "provider",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} create main --type openai --base-url https://api.openai.com/v1 --api-key-file key.txt\n    \
-    {command_name} create local --type openai --base-url http://10.0.0.5:8000/v1\n    {command_name} list",
+    example = "{command_name} create main --type openai --base-url https://api.openai.com/v1 --api-key-file key.txt\n\
+    {command_name} create local --type openai --base-url http://10.0.0.5:8000/v1\n{command_name} list",
     note = "The type openai stands for every server that speaks OpenAI's protocol: vLLM, llama.cpp, Ollama and others.",
     note = "A key is sealed in the store and never shown again. Callers never see it: they use the gateway's own tokens.",
     note = "Models are offered one by one: see 'gateway admin model add'."
@@ -137,9 +137,9 @@ struct Update {
     subcommand,
     name = "set-key",
     help_triggers("-h", "--help"),
-    example = "{command_name} main --api-key-file key.txt\n    \
-    {command_name} main --api-key-env OPENAI_API_KEY\n    \
-    pass show openai | {command_name} main --api-key-file -\n    \
+    example = "{command_name} main --api-key-file key.txt\n\
+    {command_name} main --api-key-env OPENAI_API_KEY\n\
+    pass show openai | {command_name} main --api-key-file -\n\
     {command_name} main --remove",
     note = "The next call uses the new key; calls in flight end with the old one."
 )]

@@ -14,8 +14,8 @@ use super::output::{Column, count, text};
     subcommand,
     name = "team",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} create research --description 'Research and prototypes'\n    \
-    {command_name} add-member research ada@example.com\n    \
+    example = "{command_name} create research --description 'Research and prototypes'\n\
+    {command_name} add-member research ada@example.com\n\
     gateway admin grant team:research provider-account-access main",
     note = "The team 'everyone' is built in: it holds every user and no virtual account, and can be granted things."
 )]

@@ -14,8 +14,8 @@ use super::output::{Column, text};
     subcommand,
     name = "token",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} create --user ada@example.com --name laptop --valid-days 90\n    \
-    {command_name} create --virtual-account search-bot --name production\n    {command_name} list\n    \
+    example = "{command_name} create --user ada@example.com --name laptop --valid-days 90\n\
+    {command_name} create --virtual-account search-bot --name production\n{command_name} list\n\
     {command_name} revoke 3fG7kP2mQ9xZ",
     note = "A token acts as its user or its virtual account, with what that one was granted.",
     note = "A token is shown once, when it is made; only a hash of it is kept. Its ID is no secret."
@@ -74,7 +74,7 @@ struct Create {
     subcommand,
     name = "list",
     help_triggers("-h", "--help"),
-    example = "{command_name}\n    {command_name} --user ada@example.com\n    {command_name} --virtual-account search-bot"
+    example = "{command_name}\n{command_name} --user ada@example.com\n{command_name} --virtual-account search-bot"
 )]
 struct List {
     /// only those of one person
@@ -110,7 +110,7 @@ struct Revoke {
     subcommand,
     name = "rotate",
     help_triggers("-h", "--help"),
-    example = "{command_name} 3fG7kP2mQ9xZ --grace 7d\n    {command_name} 3fG7kP2mQ9xZ --grace 0",
+    example = "{command_name} 3fG7kP2mQ9xZ --grace 7d\n{command_name} 3fG7kP2mQ9xZ --grace 0",
     note = "During the grace period both work, so that an application can move over. For a token that leaked take 0."
 )]
 struct Rotate {

@@ -14,7 +14,7 @@ use super::output::{Column, text};
     subcommand,
     name = "usage",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} report\n    {command_name} report --by team,model --from 2027-01-01 --to 2027-01-31"
+    example = "{command_name} report\n{command_name} report --by team,model --from 2027-01-01 --to 2027-01-31"
 )]
 pub struct Usage {
     #[argh(subcommand)]
@@ -33,7 +33,7 @@ enum Verb {
     subcommand,
     name = "report",
     help_triggers("-h", "--help"),
-    example = "{command_name}\n    {command_name} --by team,model --from 2027-01-01 --to 2027-01-31\n    \
+    example = "{command_name}\n{command_name} --by team,model --from 2027-01-01 --to 2027-01-31\n\
     {command_name} --by day --output json",
     note = "Days are days in UTC. ESTIMATED counts the calls whose token numbers the provider did not report."
 )]

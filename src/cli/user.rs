@@ -14,7 +14,7 @@ use super::output::{Column, text};
     subcommand,
     name = "user",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} create ada@example.com --name 'Ada Lovelace'\n    {command_name} list\n    \
+    example = "{command_name} create ada@example.com --name 'Ada Lovelace'\n{command_name} list\n\
     {command_name} deactivate ada@example.com",
     note = "A new user has no access to any model and no token: see 'gateway admin grant' and 'gateway admin token create'.",
     note = "Email addresses are written in lower case."
@@ -42,7 +42,7 @@ enum Verb {
     subcommand,
     name = "create",
     help_triggers("-h", "--help"),
-    example = "{command_name} ada@example.com --name 'Ada Lovelace'\n    {command_name} grace@example.com --role admin"
+    example = "{command_name} ada@example.com --name 'Ada Lovelace'\n{command_name} grace@example.com --role admin"
 )]
 struct Create {
     /// email address, in lower case
@@ -64,7 +64,7 @@ struct Create {
     subcommand,
     name = "list",
     help_triggers("-h", "--help"),
-    example = "{command_name}\n    {command_name} --search example.com"
+    example = "{command_name}\n{command_name} --search example.com"
 )]
 struct List {
     /// only those whose email or name has this in it

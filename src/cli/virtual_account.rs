@@ -14,8 +14,8 @@ use super::output::{Column, text};
     subcommand,
     name = "virtual-account",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} create search-bot --tag team=search\n    \
-    gateway admin grant virtualaccount:search-bot provider-account-access main/gpt-4o\n    \
+    example = "{command_name} create search-bot --tag team=search\n\
+    gateway admin grant virtualaccount:search-bot provider-account-access main/gpt-4o\n\
     gateway admin token create --virtual-account search-bot --name production",
     note = "A virtual account keeps working when the person who made it leaves. It may use what it was granted, nothing else."
 )]

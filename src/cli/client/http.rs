@@ -121,6 +121,9 @@ fn checked_url(url: &str) -> Result<String, ClientError> {
     if rest.contains(['?', '#']) {
         return wrong("may not hold a query or a fragment");
     }
+    if rest.starts_with('/') || rest.is_empty() {
+        return wrong("names no host");
+    }
     let base = url.trim_end_matches('/');
     match base.parse::<ureq::http::Uri>() {
         Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => Ok(base.to_owned()),
