@@ -33,7 +33,11 @@ pub fn arrange(given: Vec<String>) -> Result<Vec<String>, String> {
     let mut split = split.into_iter();
     while let Some(argument) = split.next() {
         if is_admin && ADMIN_OPTIONS.contains(&argument.as_str()) {
-            let value = split.next().ok_or_else(|| format!("The option {argument} needs a value."))?;
+            let value = split.next().ok_or_else(|| {
+                format!(
+                    "The option {argument} needs a value.\nRun 'gateway admin --help' to see how it is used."
+                )
+            })?;
             front.extend([argument, value]);
         } else if is_admin && (argument == "--help" || argument == "-h" || (argument == "help" && words < 2))
         {
