@@ -229,7 +229,7 @@ fn a_wrong_command_line_is_exit_2() {
         "admin user set-role a@b.c boss",
         "admin user list --output yaml",
         "admin user list --output",
-        "admin user list --output json --output json",
+        "admin user list --output table --output table",
         "admin user list --url https://x --data-dir y",
         "admin user list --url https://x --config y",
         "admin provider create x --api-key sk-1",
