@@ -148,6 +148,7 @@ impl Connection {
                 self.compact();
             }
             let unread = self.unread();
+            watch.set_idle(unread.is_empty());
             if !unread.is_empty() && !timed {
                 timed = true;
                 watch.arm(limits.header_timeout_ms);
@@ -174,7 +175,8 @@ impl Connection {
                 Ok(0) if was_empty => return Ok(None),
                 Ok(0) => return Err(ReadError::Closed),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut && was_empty => return Ok(None),
+                // Idle for too long, or the gateway stops.
+                Err(_) if was_empty => return Ok(None),
                 Err(error) => return Err(read_error(&error)),
             }
         }

@@ -290,11 +290,12 @@ impl Listener {
         Ok(Self { io })
     }
 
-    /// The next connection and, for TCP, where it came from.
+    /// The next connection and, for TCP, where it came from; `None` once `stop` says so. `stop` is asked after
+    /// each wake-up.
     ///
     /// # Errors
     /// What the system said, such as that descriptors have run out; the listener stays good.
-    pub fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+    pub fn accept_unless(&self, stop: impl Fn() -> bool) -> io::Result<Option<(Stream, Option<SocketAddr>)>> {
         loop {
             let accepted = match self.io.inner() {
                 ListenerKind::Tcp(listener) => {
@@ -306,15 +307,18 @@ impl Listener {
             };
             match accepted {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if stop() {
+                        return Ok(None);
+                    }
                     self.io.wait_io();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+                other => return other.map(Some),
             }
         }
     }
 
-    /// Wakes the coroutine that waits in [`Listener::accept`].
+    /// Wakes the coroutine that waits in [`Listener::accept_unless`].
     pub fn waker(&self) -> may::io::WaitIoWaker {
         self.io.waker()
     }

@@ -42,6 +42,8 @@ pub struct Watch {
     /// On the monotonic clock; 0 is none.
     deadline_ms: AtomicU64,
     caller_gone: AtomicBool,
+    /// Between two requests.
+    idle: AtomicBool,
     /// 0 none, 1 access revoked, 2 shutdown.
     cut: AtomicU8,
     /// The coroutine ran to its end, by return or by panic.
@@ -87,6 +89,16 @@ impl Watch {
         if self.cut.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.wake();
         }
+    }
+
+    /// Says whether the connection is between two requests.
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Release);
+    }
+
+    /// Whether the connection is between two requests.
+    pub fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Acquire)
     }
 
     /// Takes the cut back, once it has been acted on.

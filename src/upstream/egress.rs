@@ -2,26 +2,19 @@
 
 use std::net::IpAddr;
 
-/// One allowed destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Rule {
-    Host(String),
-    /// Any host below this domain; stored with its leading dot.
-    Below(String),
-    Network(IpAddr, u8),
-}
+use crate::config::EgressRule;
 
 /// `[egress] allow`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressPolicy {
     /// `None`: whatever provider accounts name.
-    rules: Option<Vec<Rule>>,
+    rules: Option<Vec<EgressRule>>,
 }
 
 impl EgressPolicy {
     /// Reads the configured list; entries were checked with the configuration.
     pub fn new(allow: Option<&[String]>) -> Self {
-        let rules = allow.map(|entries| entries.iter().filter_map(|entry| rule(entry)).collect());
+        let rules = allow.map(|entries| entries.iter().filter_map(|entry| EgressRule::parse(entry).ok()).collect());
         Self { rules }
     }
 
@@ -31,38 +24,7 @@ impl EgressPolicy {
             return false;
         }
         let Some(rules) = &self.rules else { return true };
-        rules.iter().any(|rule| match rule {
-            Rule::Host(name) => name == host,
-            Rule::Below(domain) => host.ends_with(domain.as_str()),
-            Rule::Network(network, bits) => contains(*network, *bits, address),
-        })
-    }
-}
-
-fn rule(entry: &str) -> Option<Rule> {
-    if let Some(domain) = entry.strip_prefix('*') {
-        return domain.starts_with('.').then(|| Rule::Below(domain.to_ascii_lowercase()));
-    }
-    if let Some((address, bits)) = entry.split_once('/') {
-        return Some(Rule::Network(address.parse().ok()?, bits.parse().ok()?));
-    }
-    match entry.parse::<IpAddr>() {
-        Ok(address) => Some(Rule::Network(address, if address.is_ipv4() { 32 } else { 128 })),
-        Err(_) => Some(Rule::Host(entry.to_ascii_lowercase())),
-    }
-}
-
-fn contains(network: IpAddr, bits: u8, address: IpAddr) -> bool {
-    match (network, unmapped(address)) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(bits.into())).unwrap_or(0);
-            (u32::from(network) & mask) == (u32::from(address) & mask)
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(bits.into())).unwrap_or(0);
-            (u128::from(network) & mask) == (u128::from(address) & mask)
-        }
-        _ => false,
+        rules.iter().any(|rule| rule.names(host) || rule.contains(address))
     }
 }
 
