@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Folder, KEY, code, err, gateway, out, run};
 
 /// Reads one request and gives that answer; what was asked: the request line, the headers, the body.
-fn answer(stream: impl Read + Write, status: u16, body: &str) -> (String, String, String) {
+pub fn answer(stream: impl Read + Write, status: u16, body: &str) -> (String, String, String) {
     let mut stream = BufReader::new(stream);
     let mut first = String::new();
     stream.read_line(&mut first).unwrap();

@@ -369,3 +369,37 @@ fn a_folder_that_others_may_read_is_refused() {
     assert_eq!((code(&output), out(&output).as_str()), (1, ""));
     assert!(err(&output).contains("0755"), "{}", err(&output));
 }
+
+/// Holds the store as another process would.
+fn hold(folder: &Folder) -> std::fs::File {
+    folder.ok(&["user", "list"]);
+    let file = std::fs::File::options().write(true).open(folder.path("data/lock")).unwrap();
+    file.try_lock().unwrap();
+    file
+}
+
+#[test]
+fn a_store_that_stays_locked_is_told_and_a_lock_that_goes_is_waited_for() {
+    let folder = Folder::new();
+    let lock = hold(&folder);
+    let output = folder.admin(&["user", "list", "--output", "json"]);
+    assert_eq!((code(&output), out(&output).as_str()), (1, ""));
+    assert!(err(&output).contains("another process holds the store"), "{}", err(&output));
+    let child = folder.command(&["user", "list"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(lock);
+    assert_eq!(code(&child.wait_with_output().unwrap()), 0);
+}
+
+#[test]
+fn a_server_that_is_starting_is_waited_for() {
+    let folder = Folder::new();
+    let _lock = hold(&folder);
+    let child = folder.command(&["user", "list", "--output", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    // The socket comes after the lock.
+    let listener = std::os::unix::net::UnixListener::bind(folder.path("data/admin.sock")).unwrap();
+    let answer = r#"{"data":[{"email":"from@server"}]}"#;
+    super::servers::answer(listener.accept().unwrap().0, 200, answer);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 0);
+    assert!(out(&output).contains("from@server"), "{}", out(&output));
+}
