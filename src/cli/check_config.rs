@@ -1,10 +1,13 @@
 //! `gateway check-config`
 
+use std::path::Path;
+
 use argh::FromArgs;
 
 use super::config_file;
 use super::failure::Failure;
 use super::output::Output;
+use crate::config::Config;
 
 /// Read the configuration file and say what is wrong with it, without starting anything.
 #[derive(FromArgs)]
@@ -27,7 +30,7 @@ impl CheckConfig {
     /// # Errors
     /// What is wrong with the file.
     pub fn run(self, output: &Output) -> Result<(), Failure> {
-        let file = config_file::locate(self.config.as_deref());
+        let file = Config::source(self.config.as_deref().map(Path::new));
         let config = config_file::load(self.config.as_deref(), None)?;
         let first = match &file {
             Some(file) => format!("{} is fine.", file.display()),

@@ -1,55 +1,58 @@
 //! The management API in process, on the store itself, while no server holds it.
 
-use super::{ClientError, Transport};
-use crate::config::Config;
+use std::sync::Arc;
 
-/// Opens the store as its owner.
+use serde_json::Value;
+
+use super::{API_ROOT, ClientError, Transport};
+use crate::api::{self, Request};
+use crate::config::Config;
+use crate::domain::Principal;
+use crate::manage::Manage;
+use crate::store::{Demo, Options, Store, StoreError, data_dir};
+
+/// The store of a gateway that does not run. It is this process's until the command ends.
+pub struct DirectTransport {
+    manage: Manage,
+    principal: Principal,
+}
+
+/// Opens the store, as the owner of the data folder; a missing folder is made.
 ///
 /// # Errors
-/// When the store is locked, is another user's or can not be opened.
+/// When another process holds the store, the folder is another user's, or the store can not be opened.
 pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
-    let _uid = owner_uid(&config.store.data_dir)?;
-    Err(ClientError::NotAvailable)
-}
-
-/// This process's user id, which has to be the data folder's owner. A missing folder is made.
-fn owner_uid(data_dir: &std::path::Path) -> Result<u32, ClientError> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-
-    let wrong = |error: std::io::Error| ClientError::Store {
-        data_dir: data_dir.to_owned(),
-        cause: error.to_string(),
+    let folder = &config.store.data_dir;
+    let open = || {
+        data_dir::prepare(folder)?;
+        let master_key = data_dir::load_master_key(folder, config.store.master_key_file.as_deref())?;
+        Store::open(folder, master_key, Options { demo: Demo::No })
     };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(wrong)?;
-    let owner_uid = std::fs::metadata(data_dir).map_err(wrong)?.uid();
-    let uid = rustix::process::geteuid().as_raw();
-    if uid == owner_uid {
-        Ok(uid)
-    } else {
-        Err(ClientError::NotOwner { data_dir: data_dir.to_owned(), owner_uid })
-    }
+    let store = match open() {
+        Ok(store) => Arc::new(store),
+        Err(StoreError::Locked(_)) => return Err(ClientError::Locked(folder.clone())),
+        Err(error) => return Err(ClientError::Store(error.to_string())),
+    };
+    let manage = Manage { store, tenant: config.tenant.name.clone(), demo: false };
+    let principal = Principal::LocalAdministrator { uid: rustix::process::geteuid().as_raw() };
+    Ok(Box::new(DirectTransport { manage, principal }))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
-
-    #[test]
-    fn a_missing_folder_is_made_private() {
-        let root = std::env::temp_dir().join(format!("gateway-cli-direct-{}", std::process::id()));
-        let dir = root.join("a/b");
-        owner_uid(&dir).unwrap();
-        assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
-        std::fs::remove_dir_all(&root).unwrap();
-    }
-
-    #[test]
-    fn another_users_folder_is_refused() {
-        // Nobody runs tests as the owner of this but root, who owns it; then there is nothing to see.
-        if !rustix::process::geteuid().is_root() {
-            assert!(matches!(owner_uid(Path::new("/")), Err(ClientError::NotOwner { owner_uid: 0, .. })));
+impl Transport for DirectTransport {
+    fn call(
+        &self,
+        method: &str,
+        path_and_query: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), ClientError> {
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let path = format!("{API_ROOT}{path}");
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = Request { method, path: &path, query, body: body.as_bytes() };
+        let response = api::handle(&self.manage, Some(&self.principal), &request);
+        match serde_json::from_str(&response.body) {
+            Ok(value) => Ok((response.status, value)),
+            Err(_) => Err(ClientError::NotJson { place: path, status: response.status }),
         }
     }
 }

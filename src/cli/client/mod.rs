@@ -40,8 +40,6 @@ pub trait Transport {
 /// Why there was no answer.
 #[derive(Debug)]
 pub enum ClientError {
-    /// No server runs here, and this build can not use the store itself.
-    NotAvailable,
     /// `GATEWAY_TOKEN` is missing or is not one line of ASCII.
     NoToken,
     /// The URL can not be used.
@@ -66,20 +64,8 @@ pub enum ClientError {
     SocketPathTooLong(PathBuf),
     /// Another process holds the store for longer than this one waits.
     Locked(PathBuf),
-    /// The data folder is another user's.
-    NotOwner {
-        /// The data folder.
-        data_dir: PathBuf,
-        /// Its owner.
-        owner_uid: u32,
-    },
-    /// The store can not be opened.
-    Store {
-        /// The data folder.
-        data_dir: PathBuf,
-        /// What is wrong with it.
-        cause: String,
-    },
+    /// The store can not be opened; a sentence that names the folder or file.
+    Store(String),
 }
 
 impl ClientError {
@@ -95,9 +81,6 @@ impl ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAvailable => {
-                f.write_str("no gateway runs on this data folder; start it with 'gateway serve'")
-            }
             Self::NoToken => f.write_str(
                 "set GATEWAY_TOKEN to a token of an admin: a gateway that is reached by URL asks for one",
             ),
@@ -124,14 +107,7 @@ impl fmt::Display for ClientError {
                 "another process holds the store in {} and does not answer on its admin socket; try again when it has ended",
                 data_dir.display()
             ),
-            Self::NotOwner { data_dir, owner_uid } => write!(
-                f,
-                "no gateway runs on {}, and its store may only be changed by its owner, the user with id {owner_uid}; run this as that user",
-                data_dir.display()
-            ),
-            Self::Store { data_dir, cause } => {
-                write!(f, "the store in {} can not be used: {cause}", data_dir.display())
-            }
+            Self::Store(cause) => write!(f, "no gateway runs here, and its store can not be opened: {cause}"),
         }
     }
 }
