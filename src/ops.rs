@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use may_minihttp::{HttpServer, HttpService, HttpServiceFactory, Request, Response};
+use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
 /// What operators may see.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub struct View {
 pub fn start(address: SocketAddr, view: View) -> io::Result<()> {
     // The library binds with SO_REUSEPORT, which would share a taken port in silence.
     drop(std::net::TcpListener::bind(address)?);
-    let _listening_for_ever = HttpServer(Factory { view }).start(address)?;
+    let _listening_for_ever = Factory { view }.start(address)?;
     Ok(())
 }
 

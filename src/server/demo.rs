@@ -17,7 +17,8 @@ const USER: &str = "demo@example.com";
 /// What was refused.
 pub(super) fn greet(manage: &Manage, url: &str) -> Result<(), String> {
     let model = json!({"type": "integration/model/demo", "name": "echo", "model_id": "echo", "model_types": ["chat"]});
-    let account = json!({"manifest": {"type": "provider-account/demo", "name": "demo", "integrations": [model]}});
+    let account =
+        json!({"manifest": {"type": "provider-account/demo", "name": "demo", "integrations": [model]}});
     call(manage, "/users/register", &json!({"email": USER, "role": "admin", "skipIfUserExists": true}))?;
     if let Err(text) = call(manage, "/provider-accounts", &account)
         && !text.starts_with("409")

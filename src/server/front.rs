@@ -154,7 +154,10 @@ fn request(
 }
 
 fn unknown_path() -> Failure {
-    Failure::NotFound("There is no such path; models are called under /v1, /api/llm or /api/llm/api/inference/openai".into())
+    Failure::NotFound(
+        "There is no such path; models are called under /v1, /api/llm or /api/llm/api/inference/openai"
+            .into(),
+    )
 }
 
 fn health(gateway: &Gateway, connection: &mut Connection, answer: &Answer<'_>) -> Result<After, Refusal> {

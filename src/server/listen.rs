@@ -37,9 +37,11 @@ pub(super) fn bind_main(address: SocketAddr, demo: bool) -> Result<(Listener, So
 /// Binds the admin socket with mode 0600. A socket left over by a crash is removed: whoever calls this holds
 /// the store's lock, so nobody serves on it.
 pub(super) fn bind_admin(path: &Path) -> Result<Listener, StartError> {
-    let failed = |error| StartError::Listen { what: "admin socket", place: path.display().to_string(), error };
+    let failed =
+        |error| StartError::Listen { what: "admin socket", place: path.display().to_string(), error };
     if path.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
-        let text = format!("the path is longer than {MAX_SOCKET_PATH_BYTES} bytes; choose a shorter store.data_dir");
+        let text =
+            format!("the path is longer than {MAX_SOCKET_PATH_BYTES} bytes; choose a shorter store.data_dir");
         return Err(failed(io::Error::other(text)));
     }
     match std::fs::remove_file(path) {

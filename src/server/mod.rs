@@ -74,9 +74,14 @@ impl fmt::Display for StartError {
             Self::HostLimit(text) | Self::Tls(text) => f.write_str(text),
             Self::Store(error) => write!(f, "{error}"),
             Self::Listen { what, place, error } => {
-                write!(f, "can not listen on {place} ({what}): {error}; choose another one, or stop what uses it")
+                write!(
+                    f,
+                    "can not listen on {place} ({what}): {error}; choose another one, or stop what uses it"
+                )
             }
-            Self::DemoNotLoopback => f.write_str("a demo listens on loopback only; set server.listen to 127.0.0.1:8080"),
+            Self::DemoNotLoopback => {
+                f.write_str("a demo listens on loopback only; set server.listen to 127.0.0.1:8080")
+            }
             Self::Demo(text) => write!(f, "the demo could not be set up: {text}"),
             Self::System(error) => write!(f, "the system refused: {error}"),
         }
@@ -179,18 +184,18 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         calls: Calls::default(),
         workers,
     };
-    let manage = Manage::new(
-        Arc::clone(&store),
-        config.tenant.name.clone(),
-        demo,
-        Arc::clone(&usage) as Arc<dyn crate::usage::UsageReader>,
-    );
+    let manage = Manage { store: Arc::clone(&store), tenant: config.tenant.name.clone(), demo };
     let gateway = Arc::new(Gateway {
         relay,
         manage,
         watcher,
         tls,
-        trusted_proxies: config.server.trusted_proxies.iter().filter_map(|text| Network::parse(text).ok()).collect(),
+        trusted_proxies: config
+            .server
+            .trusted_proxies
+            .iter()
+            .filter_map(|text| Network::parse(text).ok())
+            .collect(),
         max_connections: config.server.max_connections,
         draining: AtomicBool::new(false),
     });
@@ -232,10 +237,22 @@ fn ops_view(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> ops::View {
             let store = text.relay.store.snapshot();
             text.relay.metrics.render(&[
                 ("gateway_connections", "Open connections.", count(text.watcher.open_connections())),
-                ("gateway_buffered_bytes", "Bytes of buffered request bodies.", count(text.relay.budget.used_bytes())),
-                ("gateway_usage_queue", "Usage records of calls in flight or not on disk yet.", count(usage.taken())),
+                (
+                    "gateway_buffered_bytes",
+                    "Bytes of buffered request bodies.",
+                    count(text.relay.budget.used_bytes()),
+                ),
+                (
+                    "gateway_usage_queue",
+                    "Usage records of calls in flight or not on disk yet.",
+                    count(usage.taken()),
+                ),
                 ("gateway_store_revision", "Revision of the published state.", store.revision()),
-                ("gateway_log_lines_dropped_total", "Log lines dropped because standard error was slow.", logging::dropped_lines()),
+                (
+                    "gateway_log_lines_dropped_total",
+                    "Log lines dropped because standard error was slow.",
+                    logging::dropped_lines(),
+                ),
             ])
         }),
     }
@@ -289,7 +306,10 @@ impl Running {
         while let Ok(SIGHUP) = self.signals.recv() {
             self.reload(config);
         }
-        log::info!("stopping: new connections are refused, calls in flight may take {} ms", config.server.drain_timeout_ms);
+        log::info!(
+            "stopping: new connections are refused, calls in flight may take {} ms",
+            config.server.drain_timeout_ms
+        );
         self.drain(config.server.drain_timeout_ms);
         if let Err(error) = self.usage.flush(Duration::from_secs(10)) {
             log::error!("usage records may be lost: {error}");

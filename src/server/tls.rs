@@ -23,7 +23,8 @@ pub fn load(config: &config::Server) -> Result<Option<Arc<ServerConfig>>, StartE
     let chain: Vec<_> = CertificateDer::pem_file_iter(certificates)
         .and_then(Iterator::collect)
         .map_err(|error| wrong("server.tls_cert_file", certificates, &error))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong("server.tls_key_file", key, &error))?;
+    let private =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| wrong("server.tls_key_file", key, &error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

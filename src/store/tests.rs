@@ -108,6 +108,7 @@ fn everything() -> Vec<Object> {
             name: account.clone(),
             provider: ProviderType::Openai,
             base_url: "https://api.example.com/v1".to_owned(),
+            destination_by_admin: false,
             sealed_api_key: Some(sealed),
             headers: BTreeMap::from([("x-a".to_owned(), "b".to_owned())]),
             ca_certificates: None,

@@ -14,7 +14,8 @@ pub struct EgressPolicy {
 impl EgressPolicy {
     /// Reads the configured list; entries were checked with the configuration.
     pub fn new(allow: Option<&[String]>) -> Self {
-        let rules = allow.map(|entries| entries.iter().filter_map(|entry| EgressRule::parse(entry).ok()).collect());
+        let rules =
+            allow.map(|entries| entries.iter().filter_map(|entry| EgressRule::parse(entry).ok()).collect());
         Self { rules }
     }
 
