@@ -1,10 +1,18 @@
 //! The management API: a thin face of `manage`. Reads paths, queries and bodies, and writes JSON; decides nothing.
 
+mod account;
 mod fields;
+mod grant;
 mod query;
 mod session;
+mod subject;
+mod team;
+#[cfg(test)]
+mod tests;
 mod token;
+mod usage;
 mod user;
+mod virtual_account;
 
 use serde_json::{Value, json};
 
@@ -134,9 +142,28 @@ routes! {
     "/users/deactivate", "PATCH": "PATCH" Person user::deactivate;
     "/users/activate", "PATCH": "PATCH" Person user::activate;
     "/users/{id}", "GET, DELETE": "GET" Person user::show, "DELETE" Person user::delete;
+    "/teams", "GET, PUT": "GET" Person team::list_all, "PUT" Person team::put;
+    "/teams/user", "GET": "GET" Person team::list_all;
+    "/teams/{id}", "GET, DELETE": "GET" Person team::show, "DELETE" Person team::delete;
+    "/teams/{id}/members", "GET, POST": "GET" Person team::members, "POST" Person team::add_member;
+    "/teams/{id}/members/{email}", "DELETE": "DELETE" Person team::remove_member;
+    "/provider-accounts", "GET, POST": "GET" Person account::list_all, "POST" Person account::create;
+    "/provider-accounts/{id}", "GET, PATCH, DELETE":
+        "GET" Person account::show, "PATCH" Person account::update, "DELETE" Person account::delete;
+    "/provider-accounts/{id}/credential", "PUT": "PUT" Person account::set_credential;
+    "/provider-accounts/{id}/models", "POST": "POST" Person account::add_model;
+    "/provider-accounts/{id}/models/{name}", "DELETE": "DELETE" Person account::remove_model;
+    "/provider-integrations", "GET": "GET" Person account::list_models;
+    "/grants", "GET, POST, DELETE":
+        "GET" Person grant::list_all, "POST" Person grant::create, "DELETE" Person grant::delete;
     "/tokens", "GET, POST": "GET" Person token::list_all, "POST" Person token::create;
     "/tokens/{id}", "GET, DELETE": "GET" Person token::show, "DELETE" Person token::revoke;
     "/tokens/{id}/rotate", "POST": "POST" Person token::rotate;
+    "/virtual-accounts", "GET, PUT":
+        "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put;
+    "/virtual-accounts/{id}", "GET, DELETE":
+        "GET" Person virtual_account::show, "DELETE" Person virtual_account::delete;
+    "/usage/report", "GET": "GET" Person usage::report;
 }
 
 /// Answers one request of the management API. `None` is a caller without a token, or with a bad one.

@@ -4,12 +4,24 @@
 //! [`draft::Draft`] (writes, guards, audit entry), commit. When another change got in between, the whole
 //! operation is run again on the new state, authorization included, so nothing is decided on stale grounds.
 
+mod account;
+mod destination;
 mod draft;
+mod grant;
+mod price;
+mod team;
 mod token;
+mod usage;
 mod user;
+mod virtual_account;
 
+pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedModel, Price, per_thousand};
+pub use grant::GrantFilter;
+pub use team::TeamSpec;
 pub use token::{Minted, NewToken, TokenOwner, Validity};
+pub use usage::{GroupKey, ReportFilter, ReportRow, ReportsUnavailable, UsageReports};
 pub use user::NewUser;
+pub use virtual_account::{Permission, VirtualAccountSpec, VirtualAccountView};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -41,6 +53,8 @@ pub struct Manage {
     pub tenant: String,
     /// Whether this is a demo: only then are there `demo` accounts.
     pub demo: bool,
+    /// Sums of what was used.
+    pub usage: Arc<dyn UsageReports>,
 }
 
 /// A part of a list.
@@ -136,6 +150,15 @@ impl Manage {
     /// When the caller is none.
     pub fn require_admin(&self, principal: &Principal) -> Result<(), Failure> {
         self.view(principal)?.require_admin()
+    }
+
+    /// Refuses everyone but managers of a provider account, likewise.
+    ///
+    /// # Errors
+    /// When the caller is none, or may not even see the account.
+    pub fn require_manager(&self, principal: &Principal, account: &str) -> Result<(), Failure> {
+        let view = self.view(principal)?;
+        account::managed(&view, account).map(|_| ())
     }
 
     /// Runs one operation to its end: `build` decides on a state, and what it drafts is committed. When the
