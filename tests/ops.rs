@@ -134,19 +134,19 @@ fn counters_move_with_the_calls() {
     let (mut client, _) = fixture.open_stream("");
     client.read_until("first");
     let samples = read();
-    assert_eq!(value(&samples, "gateway_requests_in_flight", &[]), 1.0, "{samples:?}");
+    assert_eq!(value(&samples, "gateway_in_flight", &[]), 1.0, "{samples:?}");
     fixture.provider.signal("finish");
     client.read_rest();
     fixture.wait_for_outcome("complete", 4);
     fixture.wait_for_outcome("provider-error", 1);
     let samples = eventually("the call to leave", || {
         let samples = read();
-        (value(&samples, "gateway_requests_in_flight", &[]) == 0.0).then_some(samples)
+        (value(&samples, "gateway_in_flight", &[]) == 0.0).then_some(samples)
     });
     let model = ("model", "main/m");
     assert_eq!(value(&samples, "gateway_requests_total", &[main, model, ("outcome", "complete")]), 4.0);
     assert_eq!(value(&samples, "gateway_requests_total", &[main, model, ("outcome", "provider-error")]), 1.0);
-    let tokens = |kind: &str| value(&samples, "gateway_tokens_total", &[main, model, ("kind", kind)]);
+    let tokens = |kind: &str| value(&samples, "gateway_tokens_total", &[main, model, ("direction", kind)]);
     assert_eq!((tokens("input"), tokens("output")), (3.0 * 9.0 + 7.0, 3.0 * 12.0 + 5.0), "{samples:?}");
     // The histogram is one: buckets that only grow, the last of them the count.
     let name = samples

@@ -713,7 +713,7 @@ fn the_usage_report_shows_calls_by_person_application_and_model() {
     let gateway = &fixture.gateway;
     gateway.admin_ok(&["virtual-account", "create", "app"]);
     gateway.admin_ok(&["grant", "virtualaccount:app", "provider-account-access", "main/m"]);
-    let app = gateway.admin_ok(&["token", "create", "--virtual-account", "app", "--name", "t"]);
+    let app = gateway.admin_ok(&["token", "create", "--virtual-account", "app", "--name", "tok"]);
     let call = |path: &str, token: &str| {
         Client::connect(gateway.addr).post(path, token, chat("main/m", "").as_bytes()).status
     };

@@ -46,7 +46,7 @@ fn open(fixture: &Fixture, model: &str, token: &str) -> Client {
 /// id of Ada's token.
 const CASES: &[(&str, &[&str], &[&str], u16)] = &[
     ("token revoked", &[], &["token revoke TOKEN"], 401),
-    ("token rotated without grace", &[], &["token rotate TOKEN --grace 0m"], 401),
+    ("token rotated without grace", &[], &["token rotate TOKEN --grace 0"], 401),
     ("user deactivated", &[], &["user deactivate ada@example.com"], 401),
     ("user deleted", &[], &["user delete ada@example.com --force"], 401),
     ("grant revoked", &[], &["revoke user:ada@example.com provider-account-access main"], 403),

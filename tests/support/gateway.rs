@@ -284,7 +284,7 @@ impl Gateway {
     /// A new token of a user.
     pub fn user_token(&self, email: &str) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         self.admin_ok(&["token", "create", "--user", email, "--name", &name])
     }
 
