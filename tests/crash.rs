@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use support::gateway::{rows, token_id};
-use support::{Client, Gateway, Home, Lcg};
+use support::{Client, Gateway, Home, Lcg, announce};
 
 const KILLS: u64 = 100;
 const SEED: u64 = 20_261_123;
@@ -84,7 +84,9 @@ impl Work for Http<'_> {
         Some(made["token"].as_str()?.to_owned())
     }
     fn grant(&mut self, email: &str) -> bool {
-        let body = format!("{{\"subject\":\"user:{email}\",\"role\":\"provider-account-access\",\"target\":\"main\"}}");
+        let body = format!(
+            "{{\"subject\":\"user:{email}\",\"role\":\"provider-account-access\",\"target\":\"main\"}}"
+        );
         self.send("POST", "/grants", &body).is_some()
     }
     fn delete(&mut self, email: &str) -> bool {
@@ -122,7 +124,13 @@ impl Work for CommandLine<'_> {
 }
 
 /// Makes and unmakes people until a change is not acknowledged or the round is over.
-fn work(work: &mut dyn Work, people: &mut Vec<Person>, random: &mut Lcg, limit: usize, dead: &dyn Fn() -> bool) {
+fn work(
+    work: &mut dyn Work,
+    people: &mut Vec<Person>,
+    random: &mut Lcg,
+    limit: usize,
+    dead: &dyn Fn() -> bool,
+) {
     for _ in 0..limit {
         if dead() {
             return;
@@ -194,7 +202,7 @@ fn check(gateway: &Gateway, people: &mut [Person], kill: u64) {
 }
 
 /// The pages of a list must hold all people of a round.
-fn prune(people: &mut Vec<Person>, work: &mut dyn Work) {
+fn prune(people: &mut [Person], work: &mut dyn Work) {
     if people.iter().filter(|person| person.fate == Fate::There).count() > 60 {
         for person in people.iter_mut().filter(|person| person.fate == Fate::There) {
             assert!(work.delete(&person.email), "{}", person.email);
@@ -217,7 +225,12 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged() {
         check(&gateway, &mut people, kill);
         for person in people.iter().filter(|person| person.fate == Fate::There).take(1) {
             if let Some(token) = &person.token {
-                assert_eq!(Client::connect(gateway.addr).get("/v1/models", token).status, 200, "{}", person.email);
+                assert_eq!(
+                    Client::connect(gateway.addr).get("/v1/models", token).status,
+                    200,
+                    "{}",
+                    person.email
+                );
             }
         }
         prune(&mut people, &mut Http { gateway: &gateway, root: &root });
@@ -247,7 +260,10 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged() {
     }
     let gateway = home.serve();
     check(&gateway, &mut people, KILLS);
-    println!("{KILLS} kills, {} people begun, {acknowledged} acknowledged, seed {SEED}", people.len());
+    announce(&format!(
+        "{KILLS} kills, {} people begun, {acknowledged} acknowledged, seed {SEED}",
+        people.len()
+    ));
     assert!(acknowledged > 50, "the kills came before any work: {acknowledged}");
 }
 

@@ -46,7 +46,9 @@ fn stopping_at(stage: &'static str) -> Fixture {
                 answer.send("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n{first");
             }
             "in the middle of audio" => {
-                answer.send("HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ntransfer-encoding: chunked\r\n\r\n");
+                answer.send(
+                    "HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ntransfer-encoding: chunked\r\n\r\n",
+                );
                 answer.chunk("first");
             }
             other => panic!("{other}"),
@@ -72,7 +74,10 @@ const STAGES: &[&str] = &[
 /// A call that is under way, and has reached its stage on both sides.
 fn call(fixture: &Fixture, stage: &str) -> Client {
     let mut client = fixture.connect();
-    let more = if stage.contains("stream") || stage.contains("event") || stage.contains("comment") || stage.contains("finish")
+    let more = if stage.contains("stream")
+        || stage.contains("event")
+        || stage.contains("comment")
+        || stage.contains("finish")
     {
         ",\"stream\":true"
     } else {
@@ -80,7 +85,8 @@ fn call(fixture: &Fixture, stage: &str) -> Client {
     };
     client.send_post("/v1/chat/completions", &fixture.token, chat("main/m", more).as_bytes());
     fixture.provider.wait_for("reached");
-    if ["in mid stream", "inside an event", "after the finish reason"].contains(&stage) || stage.starts_with("in the middle")
+    if ["in mid stream", "inside an event", "after the finish reason"].contains(&stage)
+        || stage.starts_with("in the middle")
     {
         assert_eq!(client.read_head().status, 200);
         client.read_until("first");
@@ -225,11 +231,23 @@ fn the_provider_hangs_up_at_every_stage() {
         ("in the status line", b"HTTP/1".to_vec(), Wanted::Status(502)),
         ("in the head", b"HTTP/1.1 200 OK\r\ncontent-le".to_vec(), Wanted::Status(502)),
         ("after the head", format!("{json}content-length: 10\r\n\r\n").into(), Wanted::Status(502)),
-        ("after the head of chunks", format!("{json}transfer-encoding: chunked\r\n\r\n").into(), Wanted::Status(502)),
+        (
+            "after the head of chunks",
+            format!("{json}transfer-encoding: chunked\r\n\r\n").into(),
+            Wanted::Status(502),
+        ),
         ("in the body", format!("{json}content-length: 10\r\n\r\n{{\"a\"").into(), Wanted::Cut),
         ("in a chunk", format!("{json}transfer-encoding: chunked\r\n\r\na\r\n{{\"a\"").into(), Wanted::Cut),
-        ("after a chunk", format!("{json}transfer-encoding: chunked\r\n\r\n4\r\n{{\"a\"\r\n").into(), Wanted::Cut),
-        ("before the last line", format!("{json}transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n").into(), Wanted::Cut),
+        (
+            "after a chunk",
+            format!("{json}transfer-encoding: chunked\r\n\r\n4\r\n{{\"a\"\r\n").into(),
+            Wanted::Cut,
+        ),
+        (
+            "before the last line",
+            format!("{json}transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n").into(),
+            Wanted::Cut,
+        ),
         ("body by close", format!("{json}\r\n{{\"whole\":1}}").into(), Wanted::Whole("{\"whole\":1}")),
         ("stream: after the head", sse.into(), Wanted::Status(502)),
         ("stream: in the first chunk size", format!("{sse}1").into(), Wanted::Status(502)),
@@ -238,8 +256,16 @@ fn the_provider_hangs_up_at_every_stage() {
         ("stream: after an event", format!("{sse}{chunk}").into(), Wanted::ErrorEvent),
         ("stream: in a chunk size", format!("{sse}{chunk}1f").into(), Wanted::ErrorEvent),
         ("stream: in an event", format!("{sse}{chunk}ff\r\ndata: {{\"a\":\"").into(), Wanted::ErrorEvent),
-        ("stream: between the line ends", format!("{sse}{chunk}c\r\ndata: {{\"a\":1").into(), Wanted::ErrorEvent),
-        ("stream: by close", format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{event}").into(), Wanted::ErrorEvent),
+        (
+            "stream: between the line ends",
+            format!("{sse}{chunk}c\r\ndata: {{\"a\":1").into(),
+            Wanted::ErrorEvent,
+        ),
+        (
+            "stream: by close",
+            format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{event}").into(),
+            Wanted::ErrorEvent,
+        ),
     ];
     for (name, bytes, wanted) in stages {
         let is_stream = name.starts_with("stream");
@@ -331,13 +357,28 @@ fn answers_that_are_not_http_are_502() {
 #[test]
 fn odd_answers_that_are_http_pass() {
     for (name, bytes, status, body) in [
-        ("interim answers", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", 200, "{}"),
+        (
+            "interim answers",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+            200,
+            "{}",
+        ),
         ("no reason", "HTTP/1.1 200 \r\ncontent-length: 2\r\n\r\n{}", 200, "{}"),
         ("HTTP/1.0", "HTTP/1.0 200 OK\r\n\r\n{\"a\":1}", 200, "{\"a\":1}"),
         ("no content type", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", 200, "{}"),
         ("204", "HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
-        ("trailers and extensions", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=b\r\n{}\r\n0\r\nx-t: 1\r\n\r\n", 200, "{}"),
-        ("bytes after the body", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nPOISON", 200, "{}"),
+        (
+            "trailers and extensions",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=b\r\n{}\r\n0\r\nx-t: 1\r\n\r\n",
+            200,
+            "{}",
+        ),
+        (
+            "bytes after the body",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nPOISON",
+            200,
+            "{}",
+        ),
     ] {
         let provider = Provider::on_connection(move |connection| {
             while connection.read_request().is_some() {
@@ -362,7 +403,8 @@ fn an_idle_connection_that_the_provider_closed_is_replaced() {
     let provider = Provider::on_connection(|connection| {
         // One answer that says nothing of closing, then the end.
         if connection.read_request().is_some() {
-            let bytes = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{CHAT_ANSWER}", CHAT_ANSWER.len());
+            let bytes =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{CHAT_ANSWER}", CHAT_ANSWER.len());
             connection.send(bytes.as_bytes());
         }
     });
@@ -389,7 +431,8 @@ fn connections_to_a_provider_are_used_again() {
 fn an_answer_that_comes_before_the_whole_request_passes() {
     let provider = Provider::on_connection(|connection| {
         if connection.read_head().is_some() {
-            connection.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 9\r\nconnection: close\r\n\r\ntoo large");
+            connection
+                .send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 9\r\nconnection: close\r\n\r\ntoo large");
         }
     });
     let fixture = Fixture::on(provider, "");

@@ -106,12 +106,19 @@ fn expect_continue_comes_only_after_authentication() {
     assert_eq!((response.status, response.json()["echo"].as_str()), (200, Some("e")));
 
     // A caller that does not wait for it, in any letters.
-    client.send(format!("{}{body}", head(&fixture.token, &more.replace("100-continue", "100-Continue"))).as_bytes());
+    client.send(
+        format!("{}{body}", head(&fixture.token, &more.replace("100-continue", "100-Continue"))).as_bytes(),
+    );
     assert_eq!(client.read_response().json()["echo"], "e");
 
     for (name, token, more, status) in [
         ("bad token", "tfy_pat_nonsense", more.clone(), 401),
-        ("too large", &fixture.token, "content-length: 999999999\r\nexpect: 100-continue\r\n".to_owned(), 413),
+        (
+            "too large",
+            &fixture.token,
+            "content-length: 999999999\r\nexpect: 100-continue\r\n".to_owned(),
+            413,
+        ),
         ("other expectation", &fixture.token, more.replace("100-continue", "200-maybe"), 417),
     ] {
         let mut client = fixture.connect();
@@ -177,9 +184,8 @@ fn chunked_request_bodies_in_odd_forms() {
     let mut count = 0;
     for (name, form) in forms {
         for coding in ["chunked", "Chunked"] {
-            client.send(
-                (head(&fixture.token, &format!("transfer-encoding: {coding}\r\n")) + &form).as_bytes(),
-            );
+            client
+                .send((head(&fixture.token, &format!("transfer-encoding: {coding}\r\n")) + &form).as_bytes());
             assert_eq!(client.read_response().status, 200, "{name}");
             count += 1;
         }
@@ -217,10 +223,15 @@ fn head_has_the_headers_of_get_and_no_body() {
     for path in ["/healthz", "/v1/models", "/v1/models/main/m", "/v1/nothing"] {
         let mut ask = |method: &str| {
             client.send(
-                format!("{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", fixture.token)
-                    .as_bytes(),
+                format!(
+                    "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+                    fixture.token
+                )
+                .as_bytes(),
             );
-            if method == "HEAD" { (client.read_bodiless(), 0) } else {
+            if method == "HEAD" {
+                (client.read_bodiless(), 0)
+            } else {
                 let response = client.read_response();
                 (response.head, response.body.len())
             }
@@ -335,7 +346,11 @@ fn refused(token: &str) -> Vec<Refused> {
         ("head too large", get("GET /healthz HTTP/1.1", &format!("x-a: {}\r\n", "a".repeat(9000))), &[431]),
         ("too many headers", get("GET /healthz HTTP/1.1", &"a: 1\r\n".repeat(140)), &[431]),
         ("endless head", [&b"GET /healthz HTTP/1.1\r\nx-a: "[..], &[b'a'; 200_000]].concat(), &[431]),
-        ("chunked in 1.0", String::from_utf8(with(te, &one_chunk)).unwrap().replace("HTTP/1.1", "HTTP/1.0").into(), &[400, 411, 501]),
+        (
+            "chunked in 1.0",
+            String::from_utf8(with(te, &one_chunk)).unwrap().replace("HTTP/1.1", "HTTP/1.0").into(),
+            &[400, 411, 501],
+        ),
     ];
     for (name, form) in [
         ("chunk size of letters", format!("zz\r\n{body}\r\n0\r\n\r\n")),
@@ -360,7 +375,11 @@ fn refused(token: &str) -> Vec<Refused> {
     table.push(("endless extension", with(te, &format!("1;{}", "x".repeat(100_000))), &[400, 413, 431]));
     let endless = format!("{len:x}\r\n{body}\r\n0\r\n{}", "x-t: 1\r\n".repeat(20_000));
     table.push(("endless trailers", with(te, &endless), &[400, 413, 431]));
-    table.push(("chunked too large", with(te, &format!("186a1\r\n{}\r\n0\r\n\r\n", "a".repeat(100_001))), &[413]));
+    table.push((
+        "chunked too large",
+        with(te, &format!("186a1\r\n{}\r\n0\r\n\r\n", "a".repeat(100_001))),
+        &[413],
+    ));
     let many = "1000\r\n".to_owned() + &"a".repeat(4096) + "\r\n";
     table.push(("many chunks too large", with(te, &many.repeat(40)), &[413]));
     table
@@ -369,8 +388,10 @@ fn refused(token: &str) -> Vec<Refused> {
 #[test]
 fn what_breaks_the_grammar_or_a_limit_is_refused_and_closed() {
     let provider = Provider::answering(CHAT_ANSWER);
-    let fixture =
-        Fixture::on(provider, "server.max_body_bytes = 100000\nserver.max_head_bytes = 8192\nserver.max_headers = 128\n");
+    let fixture = Fixture::on(
+        provider,
+        "server.max_body_bytes = 100000\nserver.max_head_bytes = 8192\nserver.max_headers = 128\n",
+    );
     let mut failures = Vec::new();
     for (name, mut bytes, statuses) in refused(&fixture.token) {
         // What follows must never be read as a request of its own.

@@ -147,7 +147,12 @@ fn what_is_wrong_at_the_start_is_said_in_words() {
         ("port in use", format!("server.listen = \"{taken}\"\n"), taken.to_string()),
         ("unknown key", "server.max_boddy_bytes = 1\n".to_owned(), "max_body_bytes".to_owned()),
         ("wrong type", "server.max_body_bytes = \"many\"\n".to_owned(), "max_body_bytes".to_owned()),
-        ("no such certificate", "server.tls_cert_file = \"/nonexistent/c.pem\"\nserver.tls_key_file = \"/nonexistent/k.pem\"\n".to_owned(), "/nonexistent/".to_owned()),
+        (
+            "no such certificate",
+            "server.tls_cert_file = \"/nonexistent/c.pem\"\nserver.tls_key_file = \"/nonexistent/k.pem\"\n"
+                .to_owned(),
+            "/nonexistent/".to_owned(),
+        ),
     ] {
         let _held = (name == "port in use").then(|| std::net::TcpListener::bind(taken).ok());
         match Home::new(&config).try_serve() {
@@ -201,15 +206,23 @@ fn the_log_has_one_line_a_request_and_no_secret() {
     ] {
         let line = fixture.gateway.wait_for_log(id);
         assert!(line.contains("INFO") && line.contains(status), "{id}: {line}");
-        let count = fixture.gateway.log().lines().filter(|line| line.contains(id) && line.contains("INFO")).count();
+        let count =
+            fixture.gateway.log().lines().filter(|line| line.contains(id) && line.contains("INFO")).count();
         assert_eq!(count, 1, "{id}: {}", fixture.gateway.log());
     }
     let line = fixture.gateway.wait_for_log("log-plain");
     assert!(line.contains("main/m") && line.contains("ada@example.com"), "{line}");
     let secret = fixture.token.rsplit('_').next().unwrap().to_owned();
-    for text in
-        [&*secret, PROVIDER_KEY, "PROMPT-TEXT", "ANSWER-TEXT", "QUERY-TEXT", "COOKIE-TEXT", "META-TEXT", "WRONGTOKENTEXT"]
-    {
+    for text in [
+        &*secret,
+        PROVIDER_KEY,
+        "PROMPT-TEXT",
+        "ANSWER-TEXT",
+        "QUERY-TEXT",
+        "COOKIE-TEXT",
+        "META-TEXT",
+        "WRONGTOKENTEXT",
+    ] {
         fixture.gateway.assert_log_lacks(text);
     }
     fixture.gateway.assert_log_lacks(&fixture.provider.host_port());
@@ -220,7 +233,12 @@ fn the_log_level_is_obeyed_and_a_line_can_not_be_forged() {
     for (level, lines) in [("error", 0), ("warn", 0), ("info", 1), ("debug", 1)] {
         let fixture = Fixture::on(Provider::answering(CHAT_ANSWER), &format!("log.level = \"{level}\"\n"));
         let mut client = fixture.connect();
-        client.send_request("/v1/x%0aFORGED?%0a\u{1b}", "bad", "x-request-id: id-1\r\nuser-agent: \u{1b}[31mFORGED\r\n", b"");
+        client.send_request(
+            "/v1/x%0aFORGED?%0a\u{1b}",
+            "bad",
+            "x-request-id: id-1\r\nuser-agent: \u{1b}[31mFORGED\r\n",
+            b"",
+        );
         client.read_response();
         let body = chat("main/\\u000aFORGED\\u001b", "");
         assert_eq!(fixture.post("/v1/chat/completions", &body).status, 403);

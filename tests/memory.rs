@@ -13,14 +13,14 @@
 mod support;
 
 use support::sse::text;
-use support::{Fixture, Gateway, eventually};
+use support::{Fixture, Gateway, announce, eventually};
 
 const MIB: u64 = 1024;
 
 /// Whether this build is the one that the numbers are about.
 fn measured() -> bool {
     if cfg!(debug_assertions) {
-        println!("not run: memory is measured in release builds (cargo test --release --test memory)");
+        announce("not run: memory is measured in release builds (cargo test --release --test memory)");
     }
     !cfg!(debug_assertions)
 }
@@ -33,7 +33,7 @@ fn idle_is_at_most_8_mib() {
     let gateway = Gateway::with_config("server.workers = 0\n");
     assert_eq!(gateway.ops("/readyz").status, 200);
     let kib = gateway.status_kib("VmRSS");
-    println!("idle: {kib} KiB resident");
+    announce(&format!("idle: {kib} KiB resident"));
     assert!(kib <= 8 * MIB, "{kib} KiB resident when idle");
 }
 
@@ -72,7 +72,9 @@ fn a_thousand_open_streams_fit_in_64_mib() {
     });
     fixture.wait_for_outcome("caller-gone", STREAMS as u64);
     let after = eventually("memory to come back or stay flat", || Some(fixture.gateway.status_kib("VmRSS")));
-    println!("KiB resident: {before} before, {open} with {STREAMS} streams, {used} in use, {peak} at most, {after} after");
+    announce(&format!(
+        "KiB resident: {before} before, {open} with {STREAMS} streams, {used} in use, {peak} at most, {after} after"
+    ));
     assert!(used.max(open) <= 64 * MIB, "{used} KiB resident with {STREAMS} open streams");
 }
 
@@ -91,6 +93,6 @@ fn memory_does_not_grow_with_calls() {
         }
         rounds.push(fixture.gateway.status_kib("VmRSS"));
     }
-    println!("KiB resident after each 4000 calls: {rounds:?}");
+    announce(&format!("KiB resident after each 4000 calls: {rounds:?}"));
     assert!(rounds[4] <= rounds[1] + 2 * MIB, "{rounds:?}");
 }

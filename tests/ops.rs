@@ -71,7 +71,9 @@ fn parse(text: &str) -> Vec<Sample> {
 fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
     samples
         .iter()
-        .filter(|(n, l, _)| n == name && labels.iter().all(|(k, v)| l.get(*k).map(String::as_str) == Some(*v)))
+        .filter(|(n, l, _)| {
+            n == name && labels.iter().all(|(k, v)| l.get(*k).map(String::as_str) == Some(*v))
+        })
         .map(|(_, _, value)| value)
         .sum()
 }
@@ -151,12 +153,16 @@ fn counters_move_with_the_calls() {
     // The histogram is one: buckets that only grow, the last of them the count.
     let name = samples
         .iter()
-        .find_map(|(name, _, _)| name.strip_suffix("_bucket").filter(|n| n.contains("duration") || n.contains("latency")))
+        .find_map(|(name, _, _)| {
+            name.strip_suffix("_bucket").filter(|n| n.contains("duration") || n.contains("latency"))
+        })
         .expect("a latency histogram")
         .to_owned();
     let buckets: Vec<f64> = samples
         .iter()
-        .filter(|(n, l, _)| *n == format!("{name}_bucket") && l.get("outcome").is_none_or(|o| o == "complete"))
+        .filter(|(n, l, _)| {
+            *n == format!("{name}_bucket") && l.get("outcome").is_none_or(|o| o == "complete")
+        })
         .map(|(_, _, value)| *value)
         .collect();
     assert!(buckets.windows(2).all(|pair| pair[0] <= pair[1]), "{buckets:?}");
@@ -173,12 +179,18 @@ fn labels_hold_no_secret_and_their_count_is_bounded() {
             r#"{{"manifest":{{"type":"integration/model/openai","name":"m{number}","model_id":"x","model_types":["chat"]}}}}"#
         );
         let mut client = fixture.connect();
-        assert_eq!(client.request("POST", "/api/svc/v1/provider-accounts/main/models", &root, &body).status, 200);
+        assert_eq!(
+            client.request("POST", "/api/svc/v1/provider-accounts/main/models", &root, &body).status,
+            200
+        );
     }
     for number in 0..20 {
         assert_eq!(fixture.post("/v1/chat/completions", &chat(&format!("main/m{number}"), "")).status, 200);
         // Names that do not exist must not become labels at all.
-        assert_eq!(fixture.post("/v1/chat/completions", &chat(&format!("none/evil{number}"), "")).status, 403);
+        assert_eq!(
+            fixture.post("/v1/chat/completions", &chat(&format!("none/evil{number}"), "")).status,
+            403
+        );
         fixture.connect().get(&format!("/v1/evil{number}"), &fixture.token);
     }
     let samples = eventually("twenty calls", || {

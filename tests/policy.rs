@@ -27,8 +27,8 @@ const API: &str = "/api/svc/v1";
 
 /// The columns: who asks.
 const WHO: &[&str] = &[
-    "nobody", "bad", "expired", "revoked", "outsider", "member", "model", "manager", "team", "lead", "former", "admin",
-    "app",
+    "nobody", "bad", "expired", "revoked", "outsider", "member", "model", "manager", "team", "lead",
+    "former", "admin", "app",
 ];
 
 /// The rows: an endpoint, and what is asked of it where that matters. `Own` things are the caller's.
@@ -152,7 +152,11 @@ impl Stage {
         // Someone who is no column, with one of everything.
         stage.ok("POST", "/users/register", &json!({"email": email("bystander")}));
         stage.grant(&email("bystander"), "provider-account-access", "other");
-        stage.ok("PUT", "/teams", &json!({"manifest": {"type": "team", "name": "bystanders", "members": [email("bystander")]}}));
+        stage.ok(
+            "PUT",
+            "/teams",
+            &json!({"manifest": {"type": "team", "name": "bystanders", "members": [email("bystander")]}}),
+        );
         let bystander = stage.token(&json!({"user": email("bystander"), "name": "bystander-token"}));
         let body = chat("other/m", "");
         let mut client = Client::connect(stage.gateway.addr);
@@ -288,7 +292,9 @@ impl Stage {
                 (template.into(), team(&name))
             }
             ("GET" | "DELETE", "/teams/{id}") => (format!("/teams/{}", self.fresh_team(own)), Value::Null),
-            ("GET", "/teams/{id}/members") => (format!("/teams/{}/members", self.fresh_team(own)), Value::Null),
+            ("GET", "/teams/{id}/members") => {
+                (format!("/teams/{}/members", self.fresh_team(own)), Value::Null)
+            }
             ("POST", "/teams/{id}/members") => {
                 (format!("/teams/{}/members", self.fresh_team(own)), json!({"email": self.fresh_user()}))
             }
@@ -306,7 +312,11 @@ impl Stage {
                     json!({"headers": {}})
                 };
                 // Its own account, so that `main` keeps its address.
-                let target = if variant.ends_with("loopback") { self.fresh_account() } else { account_name.to_owned() };
+                let target = if variant.ends_with("loopback") {
+                    self.fresh_account()
+                } else {
+                    account_name.to_owned()
+                };
                 (format!("/provider-accounts/{target}"), body)
             }
             ("PUT", "/provider-accounts/{id}/credential") => {
@@ -340,7 +350,10 @@ impl Stage {
             ("DELETE", "/grants") => {
                 let (user, target) = (self.fresh_user(), &variant[3..]);
                 self.grant(&user, "provider-account-access", target);
-                (format!("/grants?subject=user:{user}&role=provider-account-access&target={target}"), Value::Null)
+                (
+                    format!("/grants?subject=user:{user}&role=provider-account-access&target={target}"),
+                    Value::Null,
+                )
             }
             ("POST", "/tokens") => {
                 let owner = match variant {
@@ -352,7 +365,9 @@ impl Stage {
                 body[owner.0] = json!(owner.1);
                 (template.into(), body)
             }
-            ("GET" | "DELETE", "/tokens/{id}") => (format!("/tokens/{}", self.fresh_token(who, own)), Value::Null),
+            ("GET" | "DELETE", "/tokens/{id}") => {
+                (format!("/tokens/{}", self.fresh_token(who, own)), Value::Null)
+            }
             ("POST", "/tokens/{id}/rotate") => {
                 (format!("/tokens/{}/rotate", self.fresh_token(who, own)), json!({"gracePeriodInMinutes": 0}))
             }
@@ -391,7 +406,8 @@ impl Stage {
     fn ask_model(&self, client: &mut Client, row: &str, token: &str) -> String {
         let (endpoint, model) = row.split_once(" | ").unwrap_or((row, "main/m"));
         let (method, path) = endpoint.split_once(' ').unwrap();
-        let auth = if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
+        let auth =
+            if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
         let form = ["images/edits", "images/variations", "audio/transcriptions", "audio/translations"];
         let (content_type, body) = if method == "GET" {
             ("", String::new())
@@ -412,7 +428,11 @@ impl Stage {
             .as_bytes(),
         );
         let response = client.read_response();
-        let list = if endpoint == "GET models" && response.status == 200 { shown(&response.json()["data"]) } else { "" };
+        let list = if endpoint == "GET models" && response.status == 200 {
+            shown(&response.json()["data"])
+        } else {
+            ""
+        };
         format!("{}{list}", response.status)
     }
 }
@@ -449,9 +469,11 @@ fn virtual_account(name: &str) -> Value {
 }
 
 fn date_in(seconds: u64) -> String {
-    let then = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + seconds;
-    let output =
-        std::process::Command::new("date").args(["-u", "-d", &format!("@{then}"), "+%Y-%m-%dT%H:%M:%SZ"]).output();
+    let then =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + seconds;
+    let output = std::process::Command::new("date")
+        .args(["-u", "-d", &format!("@{then}"), "+%Y-%m-%dT%H:%M:%SZ"])
+        .output();
     String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
 }
 

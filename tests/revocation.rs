@@ -77,7 +77,10 @@ const CASES: &[(&str, &[&str], &[&str], u16)] = &[
     (
         "one grant of two",
         &["grant user:ada@example.com provider-account-access main/m"],
-        &["revoke user:ada@example.com provider-account-access main", "revoke user:ada@example.com provider-account-access main/m"],
+        &[
+            "revoke user:ada@example.com provider-account-access main",
+            "revoke user:ada@example.com provider-account-access main/m",
+        ],
         403,
     ),
 ];
@@ -118,7 +121,11 @@ fn what_takes_access_away_cuts_open_streams() {
         } else {
             fixture.provider.signal("finish");
             let (body, complete) = other.read_rest();
-            assert!(complete && body.ends_with(DONE.as_bytes()), "{name}: {:?}", String::from_utf8_lossy(&body));
+            assert!(
+                complete && body.ends_with(DONE.as_bytes()),
+                "{name}: {:?}",
+                String::from_utf8_lossy(&body)
+            );
             assert!(!String::from_utf8_lossy(&body).contains("error"), "{name}: the other's stream was cut");
         }
     }
@@ -167,7 +174,8 @@ fn a_token_that_expires_cuts_its_stream() {
     let late = std::time::SystemTime::now().duration_since(soon).unwrap_or_default();
     assert!(complete && late < Duration::from_millis(2500), "{late:?}");
     assert_ends_with_error(&rest);
-    let next = Client::connect(gateway.addr).post("/v1/chat/completions", &token, chat("main/m", "").as_bytes());
+    let next =
+        Client::connect(gateway.addr).post("/v1/chat/completions", &token, chat("main/m", "").as_bytes());
     assert_eq!(next.status, 401);
 }
 

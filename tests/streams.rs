@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use support::client::{assert_same_bytes, find};
 use support::sse::{ASK_USAGE, DONE, FINISH, USAGE, assert_ends_with_error, parse, text};
 use support::vectors::{self, Vector};
-use support::{Client, Fixture, Provider, chat};
+use support::{Client, Fixture, Provider, announce, chat};
 
 /// A provider that streams the same bytes to every request.
 fn streaming(body: impl Into<Vec<u8>>) -> Fixture {
@@ -217,7 +217,10 @@ fn usage_is_asked_for_and_kept_from_those_who_did_not_ask() {
 
 #[test]
 fn usage_that_stands_in_other_chunks_is_not_taken_away() {
-    let last = FINISH.replace("\"stop\"}]}", "\"stop\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}");
+    let last = FINISH.replace(
+        "\"stop\"}]}",
+        "\"stop\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}",
+    );
     let with_null = text("a").replace("}]}", "}],\"usage\":null}");
     let whole = [with_null, last, DONE.into()].concat();
     let fixture = streaming(whole.clone());
@@ -234,7 +237,10 @@ fn a_provider_that_refuses_stream_options_is_asked_again_without() {
     let fixture = Fixture::new(move |request, answer| {
         let body = request.json();
         if body["stream_options"].is_object() {
-            answer.json(400, r#"{"error":{"message":"Unknown parameter: 'stream_options'.","param":"stream_options"}}"#);
+            answer.json(
+                400,
+                r#"{"error":{"message":"Unknown parameter: 'stream_options'.","param":"stream_options"}}"#,
+            );
         } else if body["seed"] == 1 {
             answer.json(400, r#"{"error":{"message":"still no, for another reason"}}"#);
         } else {
@@ -261,7 +267,8 @@ fn a_provider_that_refuses_stream_options_is_asked_again_without() {
 
 #[test]
 fn a_400_for_another_reason_is_not_tried_again() {
-    let fixture = Fixture::new(|_, answer| answer.json(400, r#"{"error":{"message":"max_tokens is too large"}}"#));
+    let fixture =
+        Fixture::new(|_, answer| answer.json(400, r#"{"error":{"message":"max_tokens is too large"}}"#));
     let (mut client, head) = fixture.open_stream("");
     assert_eq!(head.status, 400);
     assert_eq!(client.read_rest().0, br#"{"error":{"message":"max_tokens is too large"}}"#);
@@ -271,13 +278,37 @@ fn a_400_for_another_reason_is_not_tried_again() {
 #[test]
 fn an_error_in_the_first_event_gets_a_real_status() {
     for (name, body, statuses) in [
-        ("data", "data: {\"error\":{\"message\":\"overloaded-77\",\"code\":503}}\n\ndata: [DONE]\n\n", &[503, 502][..]),
-        ("429", "data: {\"error\":{\"message\":\"overloaded-77\",\"code\":429}}\n\ndata: [DONE]\n\n", &[429, 502]),
-        ("comments first", ": wait\n\n: wait\n\ndata: {\"error\":{\"message\":\"overloaded-77\"}}\n\n", &[502, 500]),
+        (
+            "data",
+            "data: {\"error\":{\"message\":\"overloaded-77\",\"code\":503}}\n\ndata: [DONE]\n\n",
+            &[503, 502][..],
+        ),
+        (
+            "429",
+            "data: {\"error\":{\"message\":\"overloaded-77\",\"code\":429}}\n\ndata: [DONE]\n\n",
+            &[429, 502],
+        ),
+        (
+            "comments first",
+            ": wait\n\n: wait\n\ndata: {\"error\":{\"message\":\"overloaded-77\"}}\n\n",
+            &[502, 500],
+        ),
         ("event name", "event: error\ndata: {\"error\":{\"message\":\"overloaded-77\"}}\n\n", &[502, 500]),
-        ("field name of llama.cpp", "error: {\"code\":500,\"message\":\"overloaded-77\",\"type\":\"server_error\"}\n\n", &[502, 500]),
-        ("code is a string", "data: {\"error\":{\"message\":\"overloaded-77\",\"code\":\"engine_overloaded\"}}\n\n", &[502, 500, 503]),
-        ("no wrapper", "data: {\"object\":\"error\",\"message\":\"overloaded-77\",\"code\":500}\n\n", &[502, 500]),
+        (
+            "field name of llama.cpp",
+            "error: {\"code\":500,\"message\":\"overloaded-77\",\"type\":\"server_error\"}\n\n",
+            &[502, 500],
+        ),
+        (
+            "code is a string",
+            "data: {\"error\":{\"message\":\"overloaded-77\",\"code\":\"engine_overloaded\"}}\n\n",
+            &[502, 500, 503],
+        ),
+        (
+            "no wrapper",
+            "data: {\"object\":\"error\",\"message\":\"overloaded-77\",\"code\":500}\n\n",
+            &[502, 500],
+        ),
     ] {
         let fixture = streaming(body);
         let (mut client, head) = fixture.open_stream("");
@@ -285,7 +316,11 @@ fn an_error_in_the_first_event_gets_a_real_status() {
         let answer = String::from_utf8(answer).unwrap();
         assert!(statuses.contains(&head.status), "{name}: {} {answer}", head.status);
         assert!(complete);
-        assert_eq!(head.header("content-type").map(|v| v.starts_with("application/json")), Some(true), "{name}");
+        assert_eq!(
+            head.header("content-type").map(|v| v.starts_with("application/json")),
+            Some(true),
+            "{name}"
+        );
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert!(answer["error"]["message"].as_str().unwrap().contains("overloaded-77"), "{name}: {answer}");
         fixture.wait_for_outcome("provider-error", 1);
@@ -299,7 +334,11 @@ fn an_error_in_a_later_event_passes() {
         let whole = [text("a"), error.into(), end.into()].concat();
         let fixture = streaming(whole.clone());
         let body = stream(&fixture, "");
-        assert!(body.starts_with([text("a"), error.into()].concat().as_bytes()), "{:?}", String::from_utf8_lossy(&body));
+        assert!(
+            body.starts_with([text("a"), error.into()].concat().as_bytes()),
+            "{:?}",
+            String::from_utf8_lossy(&body)
+        );
         assert_eq!(assert_ends_with_error(&body), "out of memory");
     }
 }
@@ -331,7 +370,10 @@ fn a_stream_that_breaks_off_ends_with_an_error_event() {
         });
         for more in ["", ASK_USAGE] {
             let body = stream(&fixture, more);
-            assert!(body.starts_with(text(if name.contains("role") { "" } else { "a" }).as_bytes()), "{name}");
+            assert!(
+                body.starts_with(text(if name.contains("role") { "" } else { "a" }).as_bytes()),
+                "{name}"
+            );
             let message = assert_ends_with_error(&body);
             assert!(message.contains("'main'"), "{name}: {message}");
             assert!(!message.contains(&fixture.provider.host_port()));
@@ -360,7 +402,9 @@ fn a_responses_stream_passes_and_a_broken_one_fails_in_its_own_dialect() {
         ]
         .concat()
     };
-    let completed = events("event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":2,\"response\":{\"id\":\"resp_1\",\"status\":\"completed\",\"usage\":{\"input_tokens\":11,\"output_tokens\":13,\"total_tokens\":24}}}\n\n");
+    let completed = events(
+        "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":2,\"response\":{\"id\":\"resp_1\",\"status\":\"completed\",\"usage\":{\"input_tokens\":11,\"output_tokens\":13,\"total_tokens\":24}}}\n\n",
+    );
     let fixture = streaming(completed.clone());
     let request = chat("main/m", ",\"stream\":true");
     let response = fixture.post("/v1/responses", &request);
@@ -436,7 +480,6 @@ fn ending(body: &[u8]) -> &'static str {
 fn recorded_answers_pass_byte_for_byte() {
     let vectors: Vec<Vector> = vectors::openai();
     if vectors.is_empty() {
-        println!("recordings: 0 run, not run: the folder of recordings is not there");
         return;
     }
     // The request says which recording to play, and in pieces of which size.
@@ -481,6 +524,6 @@ fn recorded_answers_pass_byte_for_byte() {
             }
         }
     }
-    println!("recordings: {} run in three sizes of pieces: {counts:?}", recordings.len());
+    announce(&format!("recordings: {} run in three sizes of pieces: {counts:?}", recordings.len()));
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -147,7 +147,8 @@ impl Client {
             format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len())
         };
         self.send(
-            format!("{method} {path} HTTP/1.1\r\nhost: gateway\r\n{authorization}{framing}\r\n{body}").as_bytes(),
+            format!("{method} {path} HTTP/1.1\r\nhost: gateway\r\n{authorization}{framing}\r\n{body}")
+                .as_bytes(),
         );
         self.read_response()
     }
@@ -205,7 +206,11 @@ impl Client {
                 break at;
             }
             if !self.fill_or_fail("the head of an answer") {
-                assert!(self.buffer.is_empty(), "cut in the head: {:?}", String::from_utf8_lossy(&self.buffer));
+                assert!(
+                    self.buffer.is_empty(),
+                    "cut in the head: {:?}",
+                    String::from_utf8_lossy(&self.buffer)
+                );
                 return None;
             }
         };

@@ -40,7 +40,8 @@ impl Home {
         std::fs::create_dir_all(&dir).unwrap();
         let ops = free_port();
         let home = Self { dir, ops };
-        let mut text = format!("ops.listen = \"{ops}\"\nstore.data_dir = \"{}\"\n", home.data_dir().display());
+        let mut text =
+            format!("ops.listen = \"{ops}\"\nstore.data_dir = \"{}\"\n", home.data_dir().display());
         for (key, value) in DEFAULTS {
             if !config.contains(key) {
                 text.push_str(&format!("{key} = {value}\n"));
@@ -201,7 +202,8 @@ impl Log {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.state.lock().unwrap();
         loop {
-            if let Some(line) = state.text.split_inclusive('\n').find(|l| l.contains(needle) && l.ends_with('\n'))
+            if let Some(line) =
+                state.text.split_inclusive('\n').find(|l| l.contains(needle) && l.ends_with('\n'))
             {
                 return Some(line.trim_end().to_owned());
             }

@@ -33,6 +33,12 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Says something even when the test passes: written past the capture of the test runner.
+pub fn announce(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// A small linear congruential generator (Knuth's MMIX constants), so that a failure can be run again.
 pub struct Lcg(pub u64);
 

@@ -394,7 +394,8 @@ impl Answer<'_> {
     /// An answer with its length and these header lines (each with its line end).
     pub fn full(&mut self, status: u16, headers: &str, body: &[u8]) {
         let mut bytes =
-            format!("HTTP/1.1 {status} Status\r\n{headers}content-length: {}\r\n\r\n", body.len()).into_bytes();
+            format!("HTTP/1.1 {status} Status\r\n{headers}content-length: {}\r\n\r\n", body.len())
+                .into_bytes();
         bytes.extend_from_slice(body);
         self.send(&bytes);
     }

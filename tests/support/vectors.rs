@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::announce;
 use super::gateway::root;
 
 /// One recorded answer.
@@ -38,7 +39,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// All answers of OpenAI-type servers; none, loudly, when the recordings are not there.
 pub fn openai() -> Vec<Vector> {
     let Some(folder) = folder() else {
-        eprintln!("not run: no recordings (set GATEWAY_TEST_VECTORS to their folder)");
+        announce("not run: no recordings of providers (set GATEWAY_TEST_VECTORS to their folder)");
         return Vec::new();
     };
     let mut vectors = Vec::new();
