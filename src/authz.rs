@@ -9,8 +9,8 @@
 
 use std::sync::Arc;
 
-use crate::domain::{Grant, Principal, Role, Subject, Team, TenantRole};
-use crate::id::TeamName;
+use crate::domain::{Grant, Owner, Principal, Role, Subject, Team, TenantRole, Token, User};
+use crate::id::{Email, TeamName};
 use crate::store::{Account, Versioned, World};
 
 /// A model that a call resolved to: the account and the model's place in it.
@@ -104,6 +104,49 @@ pub fn is_admin(principal: &Principal) -> bool {
         Principal::LocalAdministrator { .. } => true,
         Principal::VirtualAccount { .. } => false,
     }
+}
+
+/// Whether a principal may see a user: admins see all, others themselves.
+pub fn may_see_user(principal: &Principal, user: &User) -> bool {
+    is_admin(principal) || is_user(principal, &user.email)
+}
+
+/// Whether a principal may see a token: admins see all, users their own. Who sees one may also end it.
+pub fn may_see_token(principal: &Principal, token: &Token) -> bool {
+    is_admin(principal) || matches!(&token.owner, Owner::User(email) if is_user(principal, email))
+}
+
+/// Whether a principal may see a team: those in it and those who manage it do.
+pub fn may_see_team(principal: &Principal, team: &Team) -> bool {
+    may_manage_team(principal, team)
+        || matches!(principal, Principal::User { user, .. } if team.members.contains(&user.email))
+}
+
+/// Whether a principal may change who is in a team.
+pub fn may_manage_team(principal: &Principal, team: &Team) -> bool {
+    is_admin(principal)
+        || matches!(principal, Principal::User { user, .. } if team.managers.contains(&user.email))
+}
+
+/// Whether a principal may see a grant: those on accounts that it manages, and those that reach it.
+pub fn may_see_grant(principal: &Principal, grant: &Grant, world: &World) -> bool {
+    may_manage_account(principal, grant.target.account.as_str(), world)
+        || match (&grant.subject, principal) {
+            (Subject::User(email), _) => is_user(principal, email),
+            (Subject::Team(team), Principal::User { user, .. }) => {
+                team.as_str() == Team::EVERYONE || world.teams_of(user.email.as_str()).any(|own| own == team)
+            }
+            _ => false,
+        }
+}
+
+/// Whether a principal may see that a model is offered: it may use it, or manages its account.
+pub fn may_see_model(principal: &Principal, account: &str, model: &str, world: &World) -> bool {
+    may_use(principal, account, model, world) || may_manage_account(principal, account, world)
+}
+
+fn is_user(principal: &Principal, email: &Email) -> bool {
+    matches!(principal, Principal::User { user, .. } if user.email == *email)
 }
 
 /// Whether any grant that reaches the principal (its own, its teams', everyone's) passes a test.

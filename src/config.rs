@@ -1,6 +1,15 @@
 //! The configuration file: TOML in, a checked `Config` out. What an organisation decides while the gateway
 //! runs lives in the store; what belongs to this host lives here.
 
+mod check;
+mod load;
+mod network;
+#[cfg(test)]
+mod tests;
+
+pub use load::{ConfigError, Problem};
+pub use network::{EgressRule, Network};
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

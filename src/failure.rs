@@ -52,6 +52,8 @@ pub enum Failure {
     BodyTooLarge,
     /// The target is longer than the head may be.
     UriTooLong,
+    /// A body of a kind that this endpoint does not take.
+    UnsupportedMediaType(Cow<'static, str>),
     /// `Expect` asks for something other than `100-continue`.
     ExpectationFailed,
     /// The head is larger than `server.max_head_bytes`, or has more lines than `server.max_headers`.
@@ -123,6 +125,7 @@ impl Failure {
             Self::LengthRequired => 411,
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
+            Self::UnsupportedMediaType(_) => 415,
             Self::ExpectationFailed => 417,
             Self::Unprocessable(_) => 422,
             Self::TooManyRequests(_) => 429,
@@ -149,6 +152,7 @@ impl Failure {
             | Self::Conflict(text)
             | Self::Gone(text)
             | Self::TooManyRequests(text)
+            | Self::UnsupportedMediaType(text)
             | Self::NotImplemented(text)
             | Self::Unavailable(text) => text.clone(),
             Self::Unauthenticated => {

@@ -1,1 +1,231 @@
-//! The management API: a thin face of `manage`.
+//! The management API: a thin face of `manage`. Reads paths, queries and bodies, and writes JSON; decides nothing.
+
+mod account;
+mod fields;
+mod grant;
+mod query;
+mod session;
+mod subject;
+mod team;
+#[cfg(test)]
+mod tests;
+mod token;
+mod usage;
+mod user;
+mod virtual_account;
+
+use serde_json::{Value, json};
+
+use crate::domain::Principal;
+use crate::failure::{Dialect, Failure};
+use crate::manage::{Listing, Manage, Page};
+
+use fields::Fields;
+use query::{Query, percent_decode};
+
+/// The path that all of the API is under.
+pub const PREFIX: &str = "/api/svc/v1";
+
+/// A request, its body in full.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The method, upper case.
+    pub method: &'a str,
+    /// The full path, percent-encoded, without the query.
+    pub path: &'a str,
+    /// What stands after the question mark.
+    pub query: &'a str,
+    /// The body; may be empty.
+    pub body: &'a [u8],
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON.
+    pub body: String,
+    /// One more header, where the status wants one.
+    pub header: Option<(&'static str, &'static str)>,
+    /// The body holds a secret: no cache may keep it.
+    pub no_store: bool,
+}
+
+/// A request whose route is found.
+struct Call<'a> {
+    manage: &'a Manage,
+    query: Query,
+    parameters: Vec<String>,
+    body: &'a [u8],
+}
+
+impl Call<'_> {
+    /// The path's first parameter, decoded.
+    fn id(&self) -> &str {
+        self.parameters.first().map_or("", String::as_str)
+    }
+
+    /// The path's second parameter, decoded.
+    fn second_id(&self) -> &str {
+        self.parameters.get(1).map_or("", String::as_str)
+    }
+
+    fn fields(&self) -> Result<Fields> {
+        Fields::of_body(self.body)
+    }
+}
+
+/// What a handler answers when all is well: always 200, as SDKs parse the body of everything.
+struct Answer {
+    body: Value,
+    no_store: bool,
+}
+
+type Result<T = Answer> = std::result::Result<T, Failure>;
+
+fn answer(body: Value) -> Result {
+    Ok(Answer { body, no_store: false })
+}
+
+fn data(object: Value) -> Result {
+    answer(json!({ "data": object }))
+}
+
+fn done() -> Result {
+    answer(json!({}))
+}
+
+fn list<T>(listing: &Listing<T>, page: Page, shape: impl Fn(&T) -> Value) -> Result {
+    let items: Vec<Value> = listing.items.iter().map(shape).collect();
+    let pagination = json!({"total": listing.total, "offset": page.offset, "limit": page.limit});
+    answer(json!({"data": items, "pagination": pagination}))
+}
+
+#[derive(Clone, Copy)]
+enum Handler {
+    /// Answers anyone, without a token.
+    Anyone(fn(&Call) -> Result),
+    /// Answers any principal.
+    Token(fn(&Call, &Principal) -> Result),
+    /// Answers users and the local administrator; virtual accounts manage nothing.
+    Person(fn(&Call, &Principal) -> Result),
+}
+
+struct Route {
+    path: &'static str,
+    allow: &'static str,
+    methods: &'static [(&'static str, Handler)],
+}
+
+macro_rules! routes {
+    ($($path:literal, $allow:literal: $($method:literal $kind:ident $handler:path),+;)*) => {
+        /// Every route, as (method, path template).
+        pub const ROUTES: &[(&str, &str)] = &[$($(($method, concat!("/api/svc/v1", $path))),+),*];
+
+        const TABLE: &[Route] = &[$(Route {
+            path: $path,
+            allow: $allow,
+            methods: &[$(($method, Handler::$kind($handler))),+],
+        }),*];
+    };
+}
+
+// A literal segment must stand before a parameter in the same place: the first path that fits decides.
+routes! {
+    "/min-cli-version", "GET": "GET" Anyone session::min_cli_version;
+    "/tenant-id", "GET": "GET" Anyone session::tenant_id;
+    "/session", "GET": "GET" Token session::show;
+    "/users", "GET": "GET" Person user::list_all;
+    "/users/register", "POST": "POST" Person user::register;
+    "/users/roles", "PATCH": "PATCH" Person user::set_roles;
+    "/users/deactivate", "PATCH": "PATCH" Person user::deactivate;
+    "/users/activate", "PATCH": "PATCH" Person user::activate;
+    "/users/{id}", "GET, DELETE": "GET" Person user::show, "DELETE" Person user::delete;
+    "/teams", "GET, PUT": "GET" Person team::list_all, "PUT" Person team::put;
+    "/teams/user", "GET": "GET" Person team::list_all;
+    "/teams/{id}", "GET, DELETE": "GET" Person team::show, "DELETE" Person team::delete;
+    "/teams/{id}/members", "GET, POST": "GET" Person team::members, "POST" Person team::add_member;
+    "/teams/{id}/members/{email}", "DELETE": "DELETE" Person team::remove_member;
+    "/provider-accounts", "GET, POST": "GET" Person account::list_all, "POST" Person account::create;
+    "/provider-accounts/{id}", "GET, PATCH, DELETE":
+        "GET" Person account::show, "PATCH" Person account::update, "DELETE" Person account::delete;
+    "/provider-accounts/{id}/credential", "PUT": "PUT" Person account::set_credential;
+    "/provider-accounts/{id}/models", "POST": "POST" Person account::add_model;
+    "/provider-accounts/{id}/models/{name}", "DELETE": "DELETE" Person account::remove_model;
+    "/provider-integrations", "GET": "GET" Person account::list_models;
+    "/grants", "GET, POST, DELETE":
+        "GET" Person grant::list_all, "POST" Person grant::create, "DELETE" Person grant::delete;
+    "/tokens", "GET, POST": "GET" Person token::list_all, "POST" Person token::create;
+    "/tokens/{id}", "GET, DELETE": "GET" Person token::show, "DELETE" Person token::revoke;
+    "/tokens/{id}/rotate", "POST": "POST" Person token::rotate;
+    "/virtual-accounts", "GET, PUT":
+        "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put;
+    "/virtual-accounts/{id}", "GET, DELETE":
+        "GET" Person virtual_account::show, "DELETE" Person virtual_account::delete;
+    "/usage/report", "GET": "GET" Person usage::report;
+}
+
+/// Answers one request of the management API. `None` is a caller without a token, or with a bad one.
+pub fn handle(manage: &Manage, principal: Option<&Principal>, request: &Request) -> Response {
+    match dispatch(manage, principal, request) {
+        Ok(Answer { body, no_store }) => {
+            Response { status: 200, body: body.to_string(), header: None, no_store }
+        }
+        Err(failure) => {
+            let rendered = failure.render(Dialect::Management);
+            Response {
+                status: rendered.status,
+                body: rendered.body,
+                header: rendered.header,
+                no_store: false,
+            }
+        }
+    }
+}
+
+fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -> Result {
+    let unknown = || Failure::NotFound("There is no such path in the management API".into());
+    let path = request.path.strip_prefix(PREFIX).ok_or_else(unknown)?;
+    let found = TABLE.iter().find_map(|route| Some((route, match_path(route.path, path)?)));
+    let (route, raw_parameters) = found.ok_or_else(unknown)?;
+    let handler = route.methods.iter().find(|(method, _)| *method == request.method);
+    let (_, handler) = handler.ok_or(Failure::MethodNotAllowed { allow: route.allow })?;
+    let call = || {
+        let parameters: Option<_> = raw_parameters.iter().map(|raw| percent_decode(raw)).collect();
+        let parameters =
+            parameters.ok_or_else(|| Failure::BadRequest("The path holds a broken %-escape".into()))?;
+        Ok(Call { manage, query: Query::parse(request.query)?, parameters, body: request.body })
+    };
+    match handler {
+        Handler::Anyone(handler) => handler(&call()?),
+        Handler::Token(handler) => {
+            let principal = principal.ok_or(Failure::Unauthenticated)?;
+            handler(&call()?, principal)
+        }
+        Handler::Person(handler) => {
+            let principal = principal.ok_or(Failure::Unauthenticated)?;
+            manage.require_person(principal)?;
+            handler(&call()?, principal)
+        }
+    }
+}
+
+/// The raw parameters of a path that fits a template; an empty segment fits no parameter.
+fn match_path<'p>(template: &str, path: &'p str) -> Option<Vec<&'p str>> {
+    let mut parameters = Vec::new();
+    let (mut template, mut path) = (template.split('/'), path.split('/'));
+    loop {
+        match (template.next(), path.next()) {
+            (None, None) => return Some(parameters),
+            (Some(want), Some(given)) if want.starts_with('{') => {
+                if given.is_empty() {
+                    return None;
+                }
+                parameters.push(given);
+            }
+            (Some(want), Some(given)) if want == given => {}
+            _ => return None,
+        }
+    }
+}

@@ -75,6 +75,9 @@ pub struct ProviderAccount {
     pub provider: ProviderType,
     /// Where it is, with the version path, such as `https://api.openai.com/v1`.
     pub base_url: String,
+    /// An admin chose this destination, so it may be a loopback or link-local address.
+    #[serde(default)]
+    pub destination_by_admin: bool,
     /// The key, sealed; never shown.
     pub sealed_api_key: Option<String>,
     /// Headers added to every call; names in lower case.

@@ -1,1 +1,215 @@
 //! Administrative operations, each authorized, audited and committed in one place, whoever calls.
+//!
+//! Every operation has the same shape: look at one state, authorize against that state, check, build one
+//! [`draft::Draft`] (writes, guards, audit entry), commit. When another change got in between, the whole
+//! operation is run again on the new state, authorization included, so nothing is decided on stale grounds.
+
+mod account;
+mod destination;
+mod draft;
+mod grant;
+mod price;
+mod team;
+mod token;
+mod usage;
+mod user;
+mod virtual_account;
+
+pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedModel, Price, per_thousand};
+pub use grant::GrantFilter;
+pub use team::TeamSpec;
+pub use token::{Minted, NewToken, TokenOwner, Validity};
+pub use usage::{GroupKey, ReportFilter, ReportRow, ReportsUnavailable, UsageReports};
+pub use user::NewUser;
+pub use virtual_account::{Permission, VirtualAccountSpec, VirtualAccountView};
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::authn;
+use crate::authz;
+use crate::clock::UnixMillis;
+use crate::domain::Principal;
+use crate::failure::Failure;
+use crate::id::InvalidName;
+use crate::store::{CommitError, Store, World};
+
+use draft::Draft;
+
+/// How often an operation is run when others change the same objects meanwhile.
+const ATTEMPTS: usize = 4;
+
+/// Free text, in bytes.
+const MAX_TEXT_BYTES: usize = 4096;
+
+/// Tags of one object.
+const MAX_TAGS: usize = 64;
+
+/// The administrative operations on one store.
+pub struct Manage {
+    /// The state.
+    pub store: Arc<Store>,
+    /// The tenant's name, as it stands in FQNs.
+    pub tenant: String,
+    /// Whether this is a demo: only then are there `demo` accounts.
+    pub demo: bool,
+    /// Sums of what was used.
+    pub usage: Arc<dyn UsageReports>,
+}
+
+/// A part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// At most so many items.
+    pub limit: usize,
+    /// Items left out before them.
+    pub offset: usize,
+}
+
+/// The items of one page, and how many there are in all.
+#[derive(Debug)]
+pub struct Listing<T> {
+    /// The page's items.
+    pub items: Vec<T>,
+    /// All that the caller may see.
+    pub total: usize,
+}
+
+impl Page {
+    /// Cuts the page out of all items. Only the page's own are kept.
+    fn cut<T>(self, all: impl Iterator<Item = T>) -> Listing<T> {
+        let mut items = Vec::new();
+        let mut total = 0;
+        for item in all {
+            if total >= self.offset && items.len() < self.limit {
+                items.push(item);
+            }
+            total += 1;
+        }
+        Listing { items, total }
+    }
+}
+
+/// One look at the state: what an operation decides on.
+struct View {
+    world: Arc<World>,
+    principal: Principal,
+    now: UnixMillis,
+}
+
+impl View {
+    fn require_admin(&self) -> Result<(), Failure> {
+        if authz::is_admin(&self.principal) {
+            Ok(())
+        } else {
+            Err(Failure::Forbidden("Only administrators may do this".into()))
+        }
+    }
+}
+
+impl Manage {
+    /// Looks at the present state as a principal. Virtual accounts use models and manage nothing.
+    fn view(&self, principal: &Principal) -> Result<View, Failure> {
+        let world = self.store.snapshot();
+        let now = UnixMillis::now();
+        let principal = match principal {
+            Principal::LocalAdministrator { .. } => principal.clone(),
+            Principal::VirtualAccount { .. } => {
+                return Err(Failure::Forbidden("Virtual accounts use models; they manage nothing".into()));
+            }
+            Principal::User { .. } => {
+                authn::still_valid(principal, &world, now).ok_or(Failure::Unauthenticated)?
+            }
+        };
+        Ok(View { world, principal, now })
+    }
+
+    /// Who the caller is in the present state. The one thing that a virtual account may ask.
+    ///
+    /// # Errors
+    /// When the token has ended meanwhile.
+    pub fn session(&self, principal: &Principal) -> Result<Principal, Failure> {
+        match principal {
+            Principal::LocalAdministrator { .. } => Ok(principal.clone()),
+            _ => authn::still_valid(principal, &self.store.snapshot(), UnixMillis::now())
+                .ok_or(Failure::Unauthenticated),
+        }
+    }
+
+    /// Refuses virtual accounts, before anything of the request is looked at. The operations check again.
+    ///
+    /// # Errors
+    /// When the caller is one, or its token has ended meanwhile.
+    pub fn require_person(&self, principal: &Principal) -> Result<(), Failure> {
+        self.view(principal).map(|_| ())
+    }
+
+    /// Refuses everyone but administrators, before a body is looked at. The operations check again.
+    ///
+    /// # Errors
+    /// When the caller is none.
+    pub fn require_admin(&self, principal: &Principal) -> Result<(), Failure> {
+        self.view(principal)?.require_admin()
+    }
+
+    /// Refuses everyone but managers of a provider account, likewise.
+    ///
+    /// # Errors
+    /// When the caller is none, or may not even see the account.
+    pub fn require_manager(&self, principal: &Principal, account: &str) -> Result<(), Failure> {
+        let view = self.view(principal)?;
+        account::managed(&view, account).map(|_| ())
+    }
+
+    /// Runs one operation to its end: `build` decides on a state, and what it drafts is committed. When the
+    /// state changed under it, it is run again.
+    fn change<T>(
+        &self,
+        principal: &Principal,
+        build: impl Fn(&View) -> Result<(Draft, T), Failure>,
+    ) -> Result<T, Failure> {
+        for _ in 0..ATTEMPTS {
+            let view = self.view(principal)?;
+            let (draft, answer) = build(&view)?;
+            let Some(change) = draft.into_change() else { return Ok(answer) };
+            match self.store.commit(change) {
+                Ok(_) => return Ok(answer),
+                Err(CommitError::Conflict(_)) => {}
+                Err(CommitError::Busy) => {
+                    return Err(Failure::Unavailable("Too many changes wait for the disk; try again".into()));
+                }
+                Err(CommitError::Disk) => {
+                    return Err(Failure::Unavailable(
+                        "The disk refused the change; nothing was changed".into(),
+                    ));
+                }
+                Err(CommitError::Invalid(_)) => return Err(Failure::Internal),
+            }
+        }
+        Err(Failure::Conflict("Others changed the same objects meanwhile; try again".into()))
+    }
+}
+
+fn refused(text: impl Into<Cow<'static, str>>) -> Failure {
+    Failure::Unprocessable(text.into())
+}
+
+fn invalid(error: InvalidName) -> Failure {
+    Failure::Unprocessable(error.0.into())
+}
+
+/// The same words whether it is not there or not to be seen.
+fn not_found(noun: &str, name: &str) -> Failure {
+    Failure::NotFound(format!("There is no {noun} '{name}' that you may see").into())
+}
+
+/// Checks free text: bounded, no control characters but line breaks and tabs.
+fn check_text(field: &str, text: &str) -> Result<(), Failure> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(refused(format!("{field} is longer than {MAX_TEXT_BYTES} bytes")));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        return Err(refused(format!("{field} holds a control character")));
+    }
+    Ok(())
+}

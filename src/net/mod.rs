@@ -1,1 +1,13 @@
-//! Sockets on the coroutine runtime.
+//! Sockets on the coroutine runtime, and the watcher that wakes their coroutines.
+//!
+//! The runtime's own timeouts are not used: each distinct value leaves a timer list behind and each change is
+//! a system call. A connection has one [`Watch`] instead; the watcher thread wakes its coroutine when the
+//! deadline has passed, when the caller has gone, or when somebody cut the call.
+
+mod socket;
+mod transport;
+mod watch;
+
+pub use socket::{Listener, Socket, Stream};
+pub use transport::{Transport, write_all_pieces};
+pub use watch::{Cut, Interruption, Registration, Watch, Watcher};

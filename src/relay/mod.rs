@@ -1,1 +1,435 @@
 //! The request path, and the calls in flight.
+
+mod answer;
+mod calls;
+mod demo;
+mod endpoint;
+mod headers;
+mod meter;
+mod models;
+mod plain;
+mod stream;
+
+use std::sync::Arc;
+
+pub use answer::{After, Answer};
+pub use calls::Calls;
+pub use endpoint::{Destination, ENDPOINTS, Endpoint, find, is_inference};
+pub use headers::sane_request_id;
+
+use crate::authz::Permit;
+use crate::clock::{UnixMillis, monotonic_ms};
+use crate::domain::{Outcome, Principal, ProviderType};
+use crate::failure::Failure;
+use crate::http::{
+    BodyBudget, BodyLength, BufferedBody, Connection, HeadError, Limits, ReadError, RequestHead,
+};
+use crate::metrics::Metrics;
+use crate::net::{Cut, Interruption};
+use crate::store::{Store, World};
+use crate::upstream::{Exchange, UpstreamError, Upstreams};
+use crate::usage::Usage;
+use crate::wire::multipart;
+use crate::wire::request::{self, Edit, Inspected};
+use crate::{authn, authz, catalog};
+use meter::{Meter, MeteredCall};
+
+/// The largest error body that is held to see whether the provider refuses `stream_options`.
+const MAX_HELD_ERROR_BYTES: usize = 64 * 1024;
+
+/// Everything that a call needs.
+#[derive(Debug)]
+pub struct Relay {
+    /// The state.
+    pub store: Arc<Store>,
+    /// Connections to providers.
+    pub upstreams: Upstreams,
+    /// Accounting.
+    pub usage: Arc<Usage>,
+    /// Room for request bodies.
+    pub budget: Arc<BodyBudget>,
+    /// What a caller may send.
+    pub limits: Limits,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Calls in flight.
+    pub calls: Calls,
+    /// Worker threads.
+    pub workers: usize,
+}
+
+/// A refusal, and what became of the request's body.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What the caller is told; `None` when nobody is there to hear it.
+    pub failure: Option<Failure>,
+    /// The body was not read, or not to its end.
+    pub body: UnreadBody,
+}
+
+/// Whether the connection still stands at a known place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnreadBody {
+    /// All of the request was read.
+    None,
+    /// None of the body was read; it may be discarded.
+    Whole,
+    /// The framing is lost.
+    Lost,
+}
+
+impl Refusal {
+    fn before_body(failure: Failure) -> Self {
+        Self { failure: Some(failure), body: UnreadBody::Whole }
+    }
+
+    fn after_body(failure: Failure) -> Self {
+        Self { failure: Some(failure), body: UnreadBody::None }
+    }
+
+    /// What a failed read means for the caller.
+    pub fn from_read(error: &ReadError) -> Self {
+        let failure = match error {
+            ReadError::Closed => None,
+            ReadError::Timeout => Some(Failure::RequestTimeout),
+            ReadError::Head(error) => Some(head_failure(*error)),
+            ReadError::Chunk => Some(Failure::BadRequest("The chunked body is broken".into())),
+            ReadError::TooLarge => Some(Failure::BodyTooLarge),
+            ReadError::NoRoom => Some(Failure::Unavailable(
+                "The gateway holds as many request bodies as it may (server.max_buffered_bytes); try again"
+                    .into(),
+            )),
+        };
+        Self { failure, body: UnreadBody::Lost }
+    }
+}
+
+fn head_failure(error: HeadError) -> Failure {
+    match error {
+        HeadError::Malformed(text) => Failure::BadRequest(text.into()),
+        HeadError::TooLarge => Failure::HeadTooLarge,
+        HeadError::TargetTooLong => Failure::UriTooLong,
+        HeadError::Version => Failure::VersionNotSupported,
+        HeadError::Method => Failure::NotImplemented("This method is not implemented".into()),
+        HeadError::TransferCoding => {
+            Failure::NotImplemented("The only transfer coding understood is chunked".into())
+        }
+        HeadError::Expectation => Failure::ExpectationFailed,
+    }
+}
+
+/// A request whose body is there and whose model is known.
+struct Call {
+    body: BufferedBody,
+    model: String,
+    edits: Edits,
+}
+
+enum Edits {
+    Json(Inspected),
+    Form(multipart::Form),
+}
+
+impl Relay {
+    /// Finds who calls.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, whatever the reason.
+    pub fn authenticate(&self, head: &RequestHead, world: &World) -> Result<Principal, Failure> {
+        head.headers
+            .one("authorization")
+            .and_then(authn::bearer)
+            .and_then(|token| authn::authenticate(token, world, UnixMillis::now()).ok())
+            .ok_or(Failure::Unauthenticated)
+    }
+
+    /// Serves one request to an inference path, from its head to the last byte of its answer.
+    ///
+    /// # Errors
+    /// The refusal that the caller is still to be told.
+    pub fn serve(
+        &self,
+        connection: &mut Connection,
+        head: &RequestHead,
+        request_id: &str,
+        destination: Destination<'_>,
+        keep_alive: bool,
+    ) -> Result<After, Refusal> {
+        let answer = Answer { head, request_id, keep_alive };
+        match (destination, head.method) {
+            (Destination::Relay(endpoint), "POST") => self.relay(connection, &answer, endpoint),
+            (Destination::Relay(_), _) => {
+                Err(Refusal::before_body(Failure::MethodNotAllowed { allow: "POST" }))
+            }
+            (Destination::Models, "GET" | "HEAD") => self.list_models(connection, &answer),
+            (Destination::Model(name), "GET" | "HEAD") => self.show_model(connection, &answer, name),
+            _ => Err(Refusal::before_body(Failure::MethodNotAllowed { allow: "GET, HEAD" })),
+        }
+    }
+
+    fn relay(
+        &self,
+        connection: &mut Connection,
+        answer: &Answer<'_>,
+        endpoint: &'static Endpoint,
+    ) -> Result<After, Refusal> {
+        let head = answer.head;
+        let started_ms = monotonic_ms();
+        let world = self.store.snapshot();
+        let principal = self.authenticate(head, &world).map_err(Refusal::before_body)?;
+        let metadata =
+            headers::metadata(head).map_err(|text| Refusal::before_body(Failure::BadRequest(text.into())))?;
+        let call = self.read_call(connection, head, endpoint)?;
+        let forbidden = || {
+            let failure = Failure::ModelForbidden { principal: principal.name(), model: call.model.clone() };
+            Refusal::after_body(failure)
+        };
+        let route = catalog::resolve(&call.model, &world).ok_or_else(forbidden)?;
+        let permit = authz::authorize(&principal, &route, &world).map_err(|_| forbidden())?;
+        let slot = self.usage.reserve().map_err(|_| {
+            Refusal::after_body(Failure::Unavailable(
+                "The gateway has no room to account for this call; try again".into(),
+            ))
+        })?;
+        let watch = Arc::clone(connection.watch());
+        let in_flight = self.calls.enter(&watch, &principal, call.model.clone());
+        if self.store.snapshot().revision() != world.revision() {
+            // A change came between the decision and the entry above; whoever made it did not see this call.
+            self.calls.review(&self.store.snapshot(), UnixMillis::now());
+        }
+        let mut meter = Meter::start(
+            &self.metrics,
+            slot,
+            &permit,
+            MeteredCall {
+                request_id: answer.request_id,
+                endpoint: endpoint.path,
+                metadata,
+                started_ms,
+                request_bytes: call.body.bytes.len(),
+                estimates: endpoint.counts_tokens,
+            },
+        );
+        let result = if permit.route().account.spec.provider == ProviderType::Demo {
+            demo::answer(connection, answer, endpoint, &permit, &call.body.bytes, &mut meter)
+        } else {
+            self.forward(connection, answer, endpoint, permit, call, &mut meter)
+        };
+        if let Err(Refusal { failure: Some(failure), .. }) = &result {
+            meter.status(failure.status());
+        }
+        drop(in_flight);
+        // A cut that came after the call's end must not end the next one.
+        watch.clear_cut();
+        watch.disarm();
+        result
+    }
+
+    fn read_call(
+        &self,
+        connection: &mut Connection,
+        head: &RequestHead,
+        endpoint: &Endpoint,
+    ) -> Result<Call, Refusal> {
+        if head.body == BodyLength::None {
+            return Err(Refusal { failure: Some(Failure::LengthRequired), body: UnreadBody::None });
+        }
+        if head.headers.all("content-encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            return Err(Refusal::before_body(Failure::UnsupportedMediaType(
+                "Send the body without Content-Encoding".into(),
+            )));
+        }
+        let content_type = head
+            .headers
+            .one("content-type")
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .unwrap_or_default();
+        let boundary = multipart::boundary(content_type).map(ToOwned::to_owned);
+        if boundary.is_some() && !endpoint.multipart {
+            return Err(Refusal::before_body(Failure::UnsupportedMediaType(
+                "This endpoint takes JSON".into(),
+            )));
+        }
+        let body = connection
+            .read_body(head, &self.limits, &self.budget)
+            .map_err(|error| Refusal::from_read(&error))?;
+        let refused = |invalid: request::InvalidRequest| Refusal::after_body(Failure::BadRequest(invalid.0));
+        let (model, edits) = match boundary {
+            Some(boundary) => {
+                let form = multipart::inspect(&body.bytes, &boundary).map_err(refused)?;
+                (form.model.clone(), Edits::Form(form))
+            }
+            None => {
+                let inspected = request::inspect(&body.bytes).map_err(refused)?;
+                (inspected.model.clone(), Edits::Json(inspected))
+            }
+        };
+        Ok(Call { body, model, edits })
+    }
+
+    /// Sends a permitted call to its provider and brings the answer back. Takes the permit by value: there is
+    /// no other way to get here.
+    fn forward(
+        &self,
+        connection: &mut Connection,
+        answer: &Answer<'_>,
+        endpoint: &'static Endpoint,
+        permit: Permit,
+        call: Call,
+        meter: &mut Meter<'_>,
+    ) -> Result<After, Refusal> {
+        let route = permit.route();
+        let deadline_ms = monotonic_ms().saturating_add(self.upstreams.limits().total_timeout_ms);
+        let account = route.account.spec.name.to_string();
+        let asked = match &call.edits {
+            Edits::Json(inspected) if endpoint.has_stream_options => inspected.usage_edit(),
+            _ => None,
+        };
+        let mut hides_usage = asked.is_some();
+        let mut exchange =
+            self.send(connection, answer, endpoint, &permit, &call, asked, deadline_ms, meter)?;
+        let mut held = Vec::new();
+        if hides_usage && exchange.head().status == 400 {
+            held = self.hold_error(connection, &mut exchange);
+            if memchr::memmem::find(&held, b"stream_options").is_some()
+                || memchr::memmem::find(&held, b"include_usage").is_some()
+            {
+                // Older servers refuse what the caller did not ask for: once more without it.
+                hides_usage = false;
+                held.clear();
+                exchange =
+                    self.send(connection, answer, endpoint, &permit, &call, None, deadline_ms, meter)?;
+            }
+        }
+        // Nothing more of the request is needed; a long answer should not hold its room.
+        drop(call);
+        let status = exchange.head().status;
+        if matches!(status, 300..=399 | 401 | 403) {
+            meter.outcome(Outcome::ProviderError);
+            return Err(Refusal::after_body(Failure::UpstreamRefused { account, status }));
+        }
+        let is_event_stream = exchange
+            .head()
+            .headers
+            .one("content-type")
+            .and_then(|value| value.get(..17))
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
+        let onward = Onward {
+            relay: self,
+            answer,
+            account,
+            resolved_model: route.resolved_name(),
+            deadline_ms,
+            meter,
+        };
+        if is_event_stream && (200..300).contains(&status) {
+            stream::relay(onward, connection, exchange, endpoint.stream, hides_usage)
+        } else {
+            plain::relay(onward, connection, exchange, held)
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call, its two attempts, and where it is measured")]
+    fn send(
+        &self,
+        connection: &Connection,
+        answer: &Answer<'_>,
+        endpoint: &Endpoint,
+        permit: &Permit,
+        call: &Call,
+        usage_edit: Option<Edit>,
+        deadline_ms: u64,
+        meter: &mut Meter<'_>,
+    ) -> Result<Exchange, Refusal> {
+        let route = permit.route();
+        let mut edits = vec![match &call.edits {
+            Edits::Json(inspected) => inspected.model_edit(route.model_id()),
+            Edits::Form(form) => form.model_edit(route.model_id()),
+        }];
+        edits.extend(usage_edit);
+        let mut pieces = request::apply(&call.body.bytes, &mut edits);
+        let body_bytes = pieces.iter().map(|piece| piece.len()).sum();
+        let request_head = headers::provider_request(&route.account, endpoint.path, answer.head, body_bytes);
+        pieces.insert(0, &request_head);
+        let watch = connection.watch();
+        let worker = connection.transport().socket().worker(self.workers);
+        let mut reached = false;
+        let result =
+            self.upstreams.exchange(&route.account, watch, worker, &pieces, deadline_ms, &mut reached);
+        if reached {
+            meter.reached_provider();
+        }
+        result.map_err(|error| upstream_refusal(error, route.account.spec.name.as_str(), meter))
+    }
+
+    /// Reads an error body as far as it may be held.
+    fn hold_error(&self, connection: &Connection, exchange: &mut Exchange) -> Vec<u8> {
+        let mut held = Vec::new();
+        connection.watch().arm(self.upstreams.limits().first_byte_timeout_ms);
+        while held.len() < MAX_HELD_ERROR_BYTES {
+            match exchange.next() {
+                Ok(Some(range)) => held.extend_from_slice(exchange.bytes(&range)),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        held
+    }
+}
+
+/// What both ways of bringing an answer back need.
+struct Onward<'a, 'm, 'u> {
+    relay: &'a Relay,
+    answer: &'a Answer<'a>,
+    account: String,
+    resolved_model: String,
+    deadline_ms: u64,
+    meter: &'m mut Meter<'u>,
+}
+
+impl Onward<'_, '_, '_> {
+    /// Waits for the provider: at most the idle limit, and never past the call's end.
+    fn arm_for_provider(&self, connection: &Connection, limit_ms: u64) {
+        connection.watch().arm_at(monotonic_ms().saturating_add(limit_ms).min(self.deadline_ms));
+    }
+
+    /// Waits for the caller to take what was written.
+    fn arm_for_caller(&self, connection: &Connection) {
+        connection.watch().arm(self.relay.limits.idle_timeout_ms);
+    }
+}
+
+/// The error in the middle of an answer: what ended it.
+fn ended_by(connection: &Connection, error: UpstreamError) -> UpstreamError {
+    match error {
+        UpstreamError::Interrupted(_) => error,
+        other => connection.watch().interruption().map_or(other, UpstreamError::Interrupted),
+    }
+}
+
+/// Why the provider gave no answer, for the caller and for the record.
+fn upstream_refusal(error: UpstreamError, account: &str, meter: &mut Meter<'_>) -> Refusal {
+    let (failure, outcome) = upstream_failure(error, account);
+    meter.outcome(outcome);
+    Refusal { failure, body: UnreadBody::None }
+}
+
+fn upstream_failure(error: UpstreamError, account: &str) -> (Option<Failure>, Outcome) {
+    let account = account.to_owned();
+    match error {
+        UpstreamError::Unreachable | UpstreamError::Forbidden => {
+            (Some(Failure::UpstreamUnreachable { account }), Outcome::ProviderFailed)
+        }
+        UpstreamError::Invalid => (Some(Failure::UpstreamInvalid { account }), Outcome::ProviderFailed),
+        UpstreamError::Broken => (Some(Failure::UpstreamBroken { account }), Outcome::ProviderFailed),
+        UpstreamError::Interrupted(Interruption::Deadline) => {
+            (Some(Failure::UpstreamTimeout { account }), Outcome::ProviderFailed)
+        }
+        UpstreamError::Interrupted(Interruption::CallerGone) => (None, Outcome::CallerGone),
+        UpstreamError::Interrupted(Interruption::Cut(Cut::AccessRevoked)) => {
+            (Some(Failure::AccessRevoked), Outcome::Cut)
+        }
+        UpstreamError::Interrupted(Interruption::Cut(Cut::Shutdown)) => {
+            (Some(Failure::Unavailable("The gateway is shutting down; try again".into())), Outcome::Cut)
+        }
+    }
+}

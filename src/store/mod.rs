@@ -1,16 +1,43 @@
 //! The truth on disk and its copy in memory: a redb keyspace, one writer thread, and the published snapshot.
 
+mod audit;
+mod ballast;
+pub mod data_dir;
+mod disk;
+mod error;
+mod handoff;
 mod object;
 mod world;
+mod writer;
 
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use audit::AuditHead;
+pub use disk::open_database;
+pub use error::StoreError;
+pub use handoff::{Answer, NoAnswer, Waiter, handoff};
 pub use object::{Change, Expect, Key, Object, Write};
 pub use world::{Account, Versioned, World, WorldError};
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use redb::Database;
 
 use crate::seal::MasterKey;
+use ballast::Ballast;
+use disk::Loaded;
+use writer::{Job, Reopen, Writer};
+
+/// Changes that wait for the writer; one more is answered [`CommitError::Busy`].
+const MAX_QUEUED_CHANGES: usize = 1024;
 
 /// Why a change was not committed.
 #[derive(Debug)]
@@ -18,70 +45,237 @@ use crate::seal::MasterKey;
 pub enum CommitError {
     /// An object is not as the change supposed.
     Conflict(Key),
-    /// Too many changes wait for the disk.
+    /// Too many changes wait for the disk, or the store is closed.
     Busy,
-    /// The disk refused.
+    /// The disk refused. Nothing changed, unless the disk failed in the very moment of the commit: then what
+    /// the disk has decides as soon as it can be read again.
     Disk,
     /// The change holds an object that can not be used.
     Invalid(WorldError),
 }
 
+/// Whether the store is one that `serve --demo` made, or is to be one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demo {
+    /// It is.
+    Yes,
+    /// It is not.
+    #[default]
+    No,
+}
+
+impl Demo {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+        }
+    }
+}
+
+/// How to open a store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// A demo's store is opened as a demo only, any other never.
+    pub demo: Demo,
+}
+
+/// What the writer and the callers share.
+#[derive(Debug)]
+struct Shared {
+    current: ArcSwap<World>,
+    master_key: MasterKey,
+    /// None while the writer has it closed. Callers read, only the writer opens and closes.
+    database: RwLock<Option<Database>>,
+    revision: Mutex<u64>,
+    published: Condvar,
+}
+
+impl Shared {
+    fn publish(&self, world: World) {
+        let revision = world.revision();
+        self.current.store(Arc::new(world));
+        *self.revision.lock().unwrap_or_else(PoisonError::into_inner) = revision;
+        self.published.notify_all();
+    }
+}
+
 /// The open store.
 #[derive(Debug)]
 pub struct Store {
-    current: ArcSwap<World>,
-    master_key: MasterKey,
-    // Stands in for the writer thread until it is there.
-    write: Mutex<()>,
+    shared: Arc<Shared>,
+    path: PathBuf,
+    jobs: Mutex<Option<SyncSender<Job>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Store {
-    /// A store in memory.
+    /// Opens `state.redb` in a folder that [`data_dir::prepare`] has seen, making it when there is none.
+    ///
+    /// # Errors
+    /// When another process holds it, it needs another key or version, or anything in it can not be read.
+    pub fn open(data_dir: &Path, master_key: MasterKey, options: Options) -> Result<Self, StoreError> {
+        Self::open_with(data_dir, master_key, options, disk::MIGRATIONS)
+    }
+
+    fn open_with(
+        data_dir: &Path,
+        master_key: MasterKey,
+        options: Options,
+        migrations: &[disk::Migration],
+    ) -> Result<Self, StoreError> {
+        let lock = disk::lock(data_dir)?;
+        let path = data_dir.join("state.redb");
+        let mut ballast = Ballast::new(data_dir);
+        let open = || disk::open_state(&path, &master_key, options.demo, migrations);
+        let database = match open() {
+            // Even opening writes: on a full disk it needs the ballast's room.
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+                ballast.release();
+                open()?
+            }
+            other => other?,
+        };
+        let loaded = disk::load(&path, &database, &master_key, options.demo)?;
+        // It was there a moment ago: when it is not, that is no reason to make a new, empty one.
+        let file = path.clone();
+        let reopen = move || {
+            let mut builder = redb::Builder::new();
+            builder.set_cache_size(disk::CACHE_BYTES);
+            builder.open(&file).map_err(|error| StoreError::from_redb(&file, error))
+        };
+        Self::start(path, master_key, database, loaded, |shared, jobs, path, audit| Writer {
+            shared,
+            jobs,
+            path,
+            reopen: Box::new(reopen) as Reopen,
+            audit,
+            ballast: Some(ballast),
+            in_doubt: None,
+            lock: Some(lock),
+        })
+    }
+
+    /// A store in memory, with the same writer as one on disk.
+    #[cfg(test)]
     pub fn in_memory(master_key: MasterKey) -> Self {
-        Self { current: ArcSwap::from_pointee(World::default()), master_key, write: Mutex::new(()) }
+        let database =
+            redb::Builder::new().create_with_backend(redb::backends::InMemoryBackend::new()).unwrap();
+        Self::on_database(master_key, database, || Err(StoreError::Unavailable))
+    }
+
+    #[cfg(test)]
+    fn on_database(
+        master_key: MasterKey,
+        database: Database,
+        reopen: impl Fn() -> Result<Database, StoreError> + Send + 'static,
+    ) -> Self {
+        let path = PathBuf::from("memory");
+        let transaction = database.begin_write().unwrap();
+        disk::initialise(&transaction, &master_key, Demo::No, 1).unwrap();
+        transaction.commit().unwrap();
+        let loaded = disk::load(&path, &database, &master_key, Demo::No).unwrap();
+        Self::start(path, master_key, database, loaded, |shared, jobs, path, audit| Writer {
+            shared,
+            jobs,
+            path,
+            reopen: Box::new(reopen),
+            audit,
+            ballast: None,
+            in_doubt: None,
+            lock: None,
+        })
+        .unwrap()
+    }
+
+    fn start(
+        path: PathBuf,
+        master_key: MasterKey,
+        database: Database,
+        loaded: Loaded,
+        writer: impl FnOnce(Arc<Shared>, Receiver<Job>, PathBuf, AuditHead) -> Writer,
+    ) -> Result<Self, StoreError> {
+        let (sender, jobs) = sync_channel(MAX_QUEUED_CHANGES);
+        let shared = Arc::new(Shared {
+            revision: Mutex::new(loaded.world.revision()),
+            current: ArcSwap::from_pointee(loaded.world),
+            master_key,
+            database: RwLock::new(Some(database)),
+            published: Condvar::new(),
+        });
+        let writer = writer(Arc::clone(&shared), jobs, path.clone(), loaded.audit);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| StoreError::io(&path, error))?;
+        Ok(Self { shared, path, jobs: Mutex::new(Some(sender)), writer: Mutex::new(Some(thread)) })
     }
 
     /// The present state. Hold it for one call, not longer.
     pub fn snapshot(&self) -> Arc<World> {
-        self.current.load_full()
+        self.shared.current.load_full()
     }
 
     /// The key that seals credentials.
     pub fn master_key(&self) -> &MasterKey {
-        &self.master_key
+        &self.shared.master_key
     }
 
     /// Commits a change: on disk with fsync, then published, then this returns its revision. Waits without
     /// blocking a worker when called in a coroutine.
     ///
     /// # Errors
-    /// Nothing of the change has happened then.
+    /// Nothing of the change has happened then; see [`CommitError::Disk`] for the one exception.
     pub fn commit(&self, change: Change) -> Result<u64, CommitError> {
-        let _guard = self.write.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut world = World::clone(&self.current.load_full());
-        let revision = world.revision() + 1;
-        for write in change.writes {
-            match write {
-                Write::Put(object, expect) => {
-                    let key = object.key();
-                    let fits = match expect {
-                        Expect::Absent => world.revision_of(&key).is_none(),
-                        Expect::Revision(revision) => world.revision_of(&key) == Some(revision),
-                    };
-                    if !fits {
-                        return Err(CommitError::Conflict(key));
-                    }
-                    world.put(object, revision, &self.master_key).map_err(CommitError::Invalid)?;
-                }
-                Write::Delete(key, expected) => {
-                    if world.revision_of(&key) != Some(expected) {
-                        return Err(CommitError::Conflict(key));
-                    }
-                    world.remove(&key, revision);
-                }
-            }
+        let Some(jobs) = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return Err(CommitError::Busy);
+        };
+        let (answer, waiter) = handoff();
+        match jobs.try_send(Job { change, answer }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(CommitError::Busy),
+            Err(TrySendError::Disconnected(_)) => return Err(CommitError::Disk),
         }
-        self.current.store(Arc::new(world));
-        Ok(revision)
+        // While a clone of the sender lives the writer does not stop.
+        drop(jobs);
+        waiter.wait(None).unwrap_or(Err(CommitError::Disk))
+    }
+
+    /// Waits until the revision is past `seen`, at most that long, and returns the present one. Blocks its thread:
+    /// for a thread of its own, not for a coroutine.
+    pub fn wait_for_revision(&self, seen: u64, timeout: Duration) -> u64 {
+        let revision = self.shared.revision.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited =
+            self.shared.published.wait_timeout_while(revision, timeout, |revision| *revision <= seen);
+        let (revision, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *revision
+    }
+
+    /// Checks every link of the audit log. Reads the disk: for an OS thread.
+    ///
+    /// # Errors
+    /// The first record that does not follow, or the disk's refusal.
+    pub fn verify_audit_chain(&self) -> Result<AuditHead, StoreError> {
+        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or(StoreError::Unavailable)?;
+        disk::verify_audit(&self.path, database, &self.shared.master_key)
+    }
+
+    /// Finishes what is queued, closes the files and gives the folder free. Later commits are refused; the
+    /// snapshot stays. Blocks its thread.
+    pub fn close(&self) {
+        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && writer.join().is_err()
+        {
+            log::error!("the store's writer panicked");
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
     }
 }

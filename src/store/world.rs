@@ -175,6 +175,11 @@ impl World {
         }
     }
 
+    /// Moves to a later revision: one that changed no object, or deleted some.
+    pub(super) fn advance(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
+    }
+
     /// Puts an object in, replacing the one at its key.
     ///
     /// # Errors
@@ -220,11 +225,10 @@ impl World {
                 self.tokens.insert(token.id.clone(), Versioned { revision, value: Arc::new(token) });
             }
             Object::Grant(grant) => {
-                let key = Key::grant(&grant);
                 let mut list: Vec<_> = self
                     .grants_of(&grant.subject)
                     .iter()
-                    .filter(|other| Key::grant(other) != key)
+                    .filter(|other| (other.role, &other.target) != (grant.role, &grant.target))
                     .cloned()
                     .collect();
                 let subject = grant.subject.clone();
@@ -232,13 +236,13 @@ impl World {
                 self.grants.insert(subject, Arc::new(list));
             }
         }
-        self.revision = self.revision.max(revision);
+        self.advance(revision);
         Ok(())
     }
 
     /// Takes the object at a key out.
     pub(super) fn remove(&mut self, key: &Key, revision: u64) {
-        self.revision = self.revision.max(revision);
+        self.advance(revision);
         let Some((kind, name)) = key.0.split_once('/') else { return };
         match kind {
             "user" => {

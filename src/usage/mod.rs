@@ -1,1 +1,213 @@
-//! Accounting.
+//! Accounting: a place for a record is taken before a call begins, so that settling it can not fail or wait.
+//! A writer of its own puts records into `usage.redb` in batches; a crash loses at most one flush interval.
+
+pub mod offload;
+mod report;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use report::{GroupKey, ReportFilter, ReportRow, UsageFile, UsageReader};
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use redb::Database;
+
+use crate::config;
+use crate::domain::UsageRecord;
+use crate::store::{Answer, NoAnswer, StoreError, handoff};
+use offload::{Offload, OffloadError};
+use writer::Writer;
+
+/// How long a report waits for records on their way to the disk.
+const REPORT_FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// As many calls run as records can be kept; no further call may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
+/// Why usage can not be read or flushed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UsageError {
+    /// Too many reports at once.
+    Busy,
+    /// The records are not on disk yet: the disk is slow, full or gone.
+    Unavailable,
+    /// The report would have more rows than there is room for.
+    TooManyRows,
+    /// A record can not be understood, or the disk refused.
+    Store(StoreError),
+    /// The report broke off; the log says why.
+    Failed,
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("too many reports are being made; try again"),
+            Self::Unavailable => {
+                f.write_str("usage records can not reach the disk; check the disk and try again")
+            }
+            Self::TooManyRows => {
+                write!(f, "the report has more than {} rows; ask for fewer keys or days", report::MAX_ROWS)
+            }
+            Self::Store(error) => write!(f, "{error}"),
+            Self::Failed => f.write_str("the report broke off; the gateway's log says why"),
+        }
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// What the writer is told.
+enum Message {
+    /// Keep this.
+    Record(Box<UsageRecord>),
+    /// Write everything before this and say whether that worked.
+    Flush(Answer<bool>),
+    /// Write everything and end.
+    Stop,
+}
+
+/// What the writer, the slots and the readers share.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    max_records: usize,
+    /// Places taken, by calls in flight and by records that are not on disk yet.
+    taken: AtomicUsize,
+    messages: Sender<Message>,
+    /// None until the writer has it open.
+    database: RwLock<Option<Database>>,
+}
+
+/// A place for one record. Dropped unsettled it is free again.
+#[derive(Debug)]
+#[must_use = "dropping it gives the place back"]
+pub struct Slot {
+    shared: Arc<Shared>,
+    settled: bool,
+}
+
+impl Slot {
+    /// Hands the record to the writer. Never waits; only after shutdown is it lost, which the log then says.
+    pub fn settle(mut self, record: UsageRecord) {
+        match self.shared.messages.send(Message::Record(Box::new(record))) {
+            // The writer gives the place back once the record is on disk.
+            Ok(()) => self.settled = true,
+            Err(_) => log::error!("a usage record came after the end and is lost"),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.shared.taken.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// The running accounting.
+#[derive(Debug)]
+pub struct Usage {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    offload: Offload,
+}
+
+impl Usage {
+    /// Starts the writer, which opens `usage.redb` by itself: this never waits for the disk. Until it is open
+    /// records queue up within their bound.
+    pub fn start(data_dir: &Path, config: &config::Usage) -> Self {
+        let (sender, messages) = channel();
+        let shared = Arc::new(Shared {
+            path: data_dir.join("usage.redb"),
+            max_records: config.max_queued_records,
+            taken: AtomicUsize::new(0),
+            messages: sender,
+            database: RwLock::new(None),
+        });
+        let writer = Writer::new(Arc::clone(&shared), messages, config);
+        let thread = std::thread::Builder::new()
+            .name("usage-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| log::error!("no thread for usage records: {error}"))
+            .ok();
+        Self { shared, writer: Mutex::new(thread), offload: Offload::default() }
+    }
+
+    /// Takes a place for the record of a call that is about to begin.
+    ///
+    /// # Errors
+    /// When all `usage.max_queued_records` are taken.
+    pub fn reserve(&self) -> Result<Slot, NoRoom> {
+        self.shared
+            .taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
+                (taken < self.shared.max_records).then_some(taken + 1)
+            })
+            .map_err(|_| NoRoom)?;
+        Ok(Slot { shared: Arc::clone(&self.shared), settled: false })
+    }
+
+    /// Places taken: calls in flight and records that are not on disk yet.
+    pub fn taken(&self) -> usize {
+        self.shared.taken.load(Ordering::Acquire)
+    }
+
+    /// Waits until every record settled before this is on disk. From a coroutine or a thread.
+    ///
+    /// # Errors
+    /// When that did not happen in time, or the disk refuses.
+    pub fn flush(&self, timeout: Duration) -> Result<(), UsageError> {
+        let (answer, waiter) = handoff();
+        self.shared.messages.send(Message::Flush(answer)).map_err(|_| UsageError::Unavailable)?;
+        match waiter.wait(Some(timeout)) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(NoAnswer::Lost | NoAnswer::TimedOut) => Err(UsageError::Unavailable),
+        }
+    }
+
+    /// Writes what there is and ends the writer. Records settled later are lost. Blocks its thread.
+    pub fn close(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(writer) = writer else { return };
+        let _ = self.shared.messages.send(Message::Stop);
+        if writer.join().is_err() {
+            log::error!("the writer of usage records panicked");
+        }
+    }
+}
+
+impl Drop for Usage {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl UsageReader for Usage {
+    /// Flushes first, so that a call just finished is in it, and reads on a thread of its own.
+    fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError> {
+        self.flush(REPORT_FLUSH_TIMEOUT)?;
+        let (shared, filter) = (Arc::clone(&self.shared), filter.clone());
+        let read = self.offload.run(move || {
+            let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+            let database = database.as_ref().ok_or(UsageError::Unavailable)?;
+            report::read(&shared.path, database, &filter)
+        });
+        match read {
+            Ok(rows) => rows,
+            Err(OffloadError::Busy) => Err(UsageError::Busy),
+            Err(OffloadError::Failed) => Err(UsageError::Failed),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Grants as JSON.
+
+use serde_json::{Value, json};
+
+use super::{Call, Result, data, done, list};
+use crate::domain::{Grant, GrantSource, Principal, Subject, Target};
+use crate::failure::Failure;
+use crate::manage::GrantFilter;
+
+fn shape(grant: &Grant) -> Value {
+    let source = match &grant.source {
+        GrantSource::Direct => "direct",
+        GrantSource::Manifest(name) => name,
+    };
+    json!({
+        "subject": grant.subject,
+        "role": grant.role,
+        "target": grant.target,
+        "source": source,
+        "createdAt": grant.created_at.to_iso(),
+        "createdBy": grant.created_by,
+    })
+}
+
+pub fn list_all(call: &Call, principal: &Principal) -> Result {
+    let page = call.query.page()?;
+    let wrong = |error: crate::id::InvalidName| Failure::BadRequest(error.0.into());
+    let filter = GrantFilter {
+        subject: call.query.get("subject")?.map(Subject::parse).transpose().map_err(wrong)?,
+        target: call.query.get("target")?.map(Target::parse).transpose().map_err(wrong)?,
+    };
+    let grants = call.manage.grants(principal, &filter, page)?;
+    list(&grants, page, |grant| shape(grant))
+}
+
+pub fn create(call: &Call, principal: &Principal) -> Result {
+    let mut fields = call.fields()?;
+    let subject = fields.required_text("subject")?;
+    let role = fields.required_text("role")?;
+    let target = fields.required_text("target")?;
+    fields.finish()?;
+    data(shape(&call.manage.grant(principal, &subject, &role, &target)?))
+}
+
+pub fn delete(call: &Call, principal: &Principal) -> Result {
+    let (subject, role) = (call.query.required("subject")?, call.query.required("role")?);
+    call.manage.revoke(principal, subject, role, call.query.required("target")?)?;
+    done()
+}

@@ -1,0 +1,88 @@
+//! Teams as JSON.
+
+use serde_json::{Value, json};
+
+use super::{Call, Result, data, done, list, subject};
+use crate::authz;
+use crate::domain::{Principal, Team};
+use crate::manage::TeamSpec;
+
+fn shape(call: &Call, principal: &Principal, team: &Team) -> Value {
+    let tenant = &call.manage.tenant;
+    json!({
+        "id": team.name,
+        "description": team.description,
+        "tenantName": tenant,
+        "accountId": tenant,
+        "createdBySubject": subject::administrators(),
+        "createdAt": team.created_at.to_iso(),
+        "updatedAt": team.updated_at.to_iso(),
+        "manifest": {
+            "type": "team",
+            "name": team.name,
+            "description": team.description,
+            "members": team.members,
+            "managers": team.managers,
+        },
+        "isEditable": authz::may_manage_team(principal, team),
+        "members": team.members,
+        "totalMemberCount": team.members.len(),
+        "totalManagerCount": team.managers.len(),
+    })
+}
+
+pub fn list_all(call: &Call, principal: &Principal) -> Result {
+    let page = call.query.page()?;
+    let teams = call.manage.teams(principal, page)?;
+    list(&teams, page, |team| shape(call, principal, team))
+}
+
+pub fn show(call: &Call, principal: &Principal) -> Result {
+    let team = call.manage.team(principal, call.id())?;
+    data(shape(call, principal, &team))
+}
+
+pub fn put(call: &Call, principal: &Principal) -> Result {
+    call.manage.require_admin(principal)?;
+    let mut fields = call.fields()?;
+    let mut manifest = fields.manifest()?;
+    let dry_run = fields.flag("dryRun")?;
+    fields.finish()?;
+    if manifest.required_text("type")? != "team" {
+        return Err(manifest.refusal("type", "must be 'team'"));
+    }
+    let spec = TeamSpec {
+        name: manifest.required_text("name")?,
+        description: manifest.text("description")?.unwrap_or_default(),
+        members: manifest.required_texts("members")?,
+        managers: manifest.texts("managers")?.unwrap_or_default(),
+    };
+    manifest.ignore(&["displayName", "ownedBy", "tags", "identity_provider_mapping"]);
+    manifest.finish()?;
+    let team = call.manage.put_team(principal, &spec, dry_run)?;
+    data(shape(call, principal, &team))
+}
+
+pub fn delete(call: &Call, principal: &Principal) -> Result {
+    call.manage.delete_team(principal, call.id())?;
+    done()
+}
+
+pub fn members(call: &Call, principal: &Principal) -> Result {
+    let page = call.query.page()?;
+    let members = call.manage.team_members(principal, call.id(), page)?;
+    list(&members, page, |email| json!({"subjectId": email, "subjectSlug": email, "subjectType": "user"}))
+}
+
+pub fn add_member(call: &Call, principal: &Principal) -> Result {
+    let mut fields = call.fields()?;
+    let email = fields.required_text("email")?;
+    fields.finish()?;
+    let team = call.manage.add_member(principal, call.id(), &email)?;
+    data(shape(call, principal, &team))
+}
+
+pub fn remove_member(call: &Call, principal: &Principal) -> Result {
+    let team = call.manage.remove_member(principal, call.id(), call.second_id())?;
+    data(shape(call, principal, &team))
+}

@@ -1,0 +1,86 @@
+//! Tokens as JSON. Their texts stand in the answers to creation and rotation, and nowhere else.
+
+use serde_json::{Value, json};
+
+use super::{Answer, Call, Result, data, done, list};
+use crate::clock::UnixMillis;
+use crate::domain::{Principal, Token};
+use crate::failure::Failure;
+use crate::manage::{Minted, NewToken, TokenOwner, Validity};
+
+fn shape(token: &Token) -> Value {
+    let mut json = json!({
+        "id": token.id,
+        "name": token.name,
+        "owner": token.owner.subject(),
+        "createdAt": token.created_at.to_iso(),
+        "createdBy": token.created_by,
+    });
+    if let Value::Object(fields) = &mut json {
+        if let Some(end) = token.expires_at {
+            fields.insert("expiresAt".into(), end.to_iso().into());
+        }
+        if let Some(old) = &token.replaces {
+            fields.insert("replaces".into(), old.as_str().into());
+        }
+    }
+    json
+}
+
+fn shown_once(minted: &Minted) -> Result {
+    let body = json!({"token": minted.text.expose(), "data": shape(&minted.token)});
+    Ok(Answer { body, no_store: true })
+}
+
+fn one_owner(user: Option<String>, account: Option<String>) -> Result<Option<TokenOwner>> {
+    match (user, account) {
+        (None, None) => Ok(None),
+        (Some(email), None) => Ok(Some(TokenOwner::User(email))),
+        (None, Some(name)) => Ok(Some(TokenOwner::VirtualAccount(name))),
+        (Some(_), Some(_)) => Err(Failure::BadRequest("Give 'user' or 'virtualAccount', not both".into())),
+    }
+}
+
+pub fn list_all(call: &Call, principal: &Principal) -> Result {
+    let page = call.query.page()?;
+    let (user, account) = (call.query.get("user")?, call.query.get("virtualAccount")?);
+    let owner = one_owner(user.map(str::to_owned), account.map(str::to_owned))?;
+    let tokens = call.manage.tokens(principal, owner.as_ref(), page)?;
+    list(&tokens, page, |token| shape(token))
+}
+
+pub fn show(call: &Call, principal: &Principal) -> Result {
+    data(shape(&*call.manage.token(principal, call.id())?))
+}
+
+pub fn create(call: &Call, principal: &Principal) -> Result {
+    call.manage.require_admin(principal)?;
+    let mut fields = call.fields()?;
+    let owner = one_owner(fields.text("user")?, fields.text("virtualAccount")?)?;
+    let owner = owner.ok_or_else(|| Failure::BadRequest("Give 'user' or 'virtualAccount'".into()))?;
+    let name = fields.required_text("name")?;
+    let validity = match (fields.text("expirationDate")?, fields.count("validDays")?) {
+        (None, None) => Validity::Unlimited,
+        (Some(date), None) => {
+            Validity::Until(UnixMillis::parse(&date).map_err(|text| Failure::Unprocessable(text.into()))?)
+        }
+        (None, Some(days)) => Validity::Days(days),
+        (Some(_), Some(_)) => {
+            return Err(Failure::BadRequest("Give 'expirationDate' or 'validDays', not both".into()));
+        }
+    };
+    fields.finish()?;
+    shown_once(&call.manage.create_token(principal, &NewToken { owner, name, validity })?)
+}
+
+pub fn revoke(call: &Call, principal: &Principal) -> Result {
+    call.manage.revoke_token(principal, call.id())?;
+    done()
+}
+
+pub fn rotate(call: &Call, principal: &Principal) -> Result {
+    let mut fields = call.fields()?;
+    let minutes = fields.required_count("gracePeriodInMinutes")?;
+    fields.finish()?;
+    shown_once(&call.manage.rotate_token(principal, call.id(), minutes)?)
+}

@@ -1,0 +1,58 @@
+//! The management API in process, on the store itself, while no server holds it.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{API_ROOT, ClientError, Transport};
+use crate::api::{self, Request};
+use crate::config::Config;
+use crate::domain::Principal;
+use crate::manage::Manage;
+use crate::store::{Demo, Options, Store, StoreError, data_dir};
+
+/// The store of a gateway that does not run. It is this process's until the command ends.
+pub struct DirectTransport {
+    manage: Manage,
+    principal: Principal,
+}
+
+/// Opens the store, as the owner of the data folder; a missing folder is made.
+///
+/// # Errors
+/// When another process holds the store, the folder is another user's, or the store can not be opened.
+pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
+    let folder = &config.store.data_dir;
+    let open = || {
+        data_dir::prepare(folder)?;
+        let master_key = data_dir::load_master_key(folder, config.store.master_key_file.as_deref())?;
+        Store::open(folder, master_key, Options { demo: Demo::No })
+    };
+    let store = match open() {
+        Ok(store) => Arc::new(store),
+        Err(StoreError::Locked(_)) => return Err(ClientError::Locked(folder.clone())),
+        Err(error) => return Err(ClientError::Store(error.to_string())),
+    };
+    let manage = Manage { store, tenant: config.tenant.name.clone(), demo: false };
+    let principal = Principal::LocalAdministrator { uid: rustix::process::geteuid().as_raw() };
+    Ok(Box::new(DirectTransport { manage, principal }))
+}
+
+impl Transport for DirectTransport {
+    fn call(
+        &self,
+        method: &str,
+        path_and_query: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), ClientError> {
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let path = format!("{API_ROOT}{path}");
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = Request { method, path: &path, query, body: body.as_bytes() };
+        let response = api::handle(&self.manage, Some(&self.principal), &request);
+        match serde_json::from_str(&response.body) {
+            Ok(value) => Ok((response.status, value)),
+            Err(_) => Err(ClientError::NotJson { place: path, status: response.status }),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `gateway admin model`
+
+use argh::FromArgs;
+use serde_json::{Map, json};
+
+use super::admin::Open;
+use super::failure::Failure;
+use super::input::{account_and_model, path};
+use super::output::{Column, text};
+
+/// Models, named ACCOUNT/NAME, as callers write them.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "model",
+    help_triggers("-h", "--help", "help"),
+    example = "{command_name} add main/gpt-4o --model-id gpt-4o-2024-08-06 --input-price 2.50 --output-price 10\n\
+    {command_name} list --account main",
+    note = "Only models that were added can be called, and only by those who were granted them: see 'gateway admin grant'."
+)]
+pub struct Model {
+    #[argh(subcommand)]
+    verb: Verb,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Verb {
+    Add(Add),
+    List(List),
+    Remove(Remove),
+}
+
+/// Offer a model of a provider account.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "add",
+    help_triggers("-h", "--help"),
+    example = "{command_name} main/gpt-4o --model-id gpt-4o-2024-08-06 --input-price 2.50 --output-price 10\n\
+    {command_name} main/embed --model-id text-embedding-3-small --type embedding",
+    note = "Types: chat, completion, embedding, rerank, moderation, image, responses, audio_transcription,\n  \
+    audio_translation, text_to_speech, realtime, ocr."
+)]
+struct Add {
+    /// name as callers write it: ACCOUNT/NAME
+    #[argh(positional)]
+    model: String,
+
+    /// the provider's own name for it
+    #[argh(option, arg_name = "id")]
+    model_id: String,
+
+    /// what it is for, several with commas between (default: chat)
+    #[argh(option, long = "type", arg_name = "types", default = "\"chat\".to_owned()")]
+    types: String,
+
+    /// US dollars for a million input tokens, such as 2.50
+    #[argh(option, arg_name = "price")]
+    input_price: Option<String>,
+
+    /// US dollars for a million output tokens
+    #[argh(option, arg_name = "price")]
+    output_price: Option<String>,
+}
+
+/// List the models.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "list",
+    help_triggers("-h", "--help"),
+    example = "{command_name}\n{command_name} --account main"
+)]
+struct List {
+    /// only those of one provider account
+    #[argh(option, arg_name = "name")]
+    account: Option<String>,
+}
+
+/// Offer a model no longer; grants on it end too.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "remove", help_triggers("-h", "--help"), example = "{command_name} main/gpt-4o")]
+struct Remove {
+    /// name as callers write it: ACCOUNT/NAME
+    #[argh(positional)]
+    model: String,
+}
+
+const COLUMNS: [Column; 5] = [
+    Column { title: "MODEL", cell: |model| text(model, &["/modelName", "/name"]) },
+    Column { title: "MODEL-ID", cell: |model| text(model, &["/manifest/model_id"]) },
+    Column { title: "TYPES", cell: |model| text(model, &["/manifest/model_types"]) },
+    Column { title: "INPUT-PRICE", cell: |model| text(model, &["/manifest/input_price"]) },
+    Column { title: "OUTPUT-PRICE", cell: |model| text(model, &["/manifest/output_price"]) },
+];
+
+impl Model {
+    /// Carries the verb out.
+    ///
+    /// # Errors
+    /// Why it was not.
+    pub fn run(self, open: Open<'_>) -> Result<(), Failure> {
+        match self.verb {
+            Verb::Add(verb) => {
+                let (account, name) = account_and_model(&verb.model)?;
+                let path = path(&["provider-accounts", account, "models"])?;
+                // The contract's words have underscores; the rest of the command line has hyphens.
+                let types: Vec<String> =
+                    verb.types.split(',').map(|word| word.trim().replace('-', "_")).collect();
+                let mut manifest = Map::new();
+                manifest.insert("type".to_owned(), "integration/model/openai".into());
+                manifest.insert("name".to_owned(), name.into());
+                manifest.insert("model_id".to_owned(), verb.model_id.into());
+                manifest.insert("model_types".to_owned(), types.into());
+                for (key, price) in [("input_price", verb.input_price), ("output_price", verb.output_price)] {
+                    if let Some(price) = price {
+                        manifest.insert(key.to_owned(), price.into());
+                    }
+                }
+                let context = open()?;
+                let model = context.client.object("POST", &path, Some(&json!({"manifest": manifest})))?;
+                context.output.done(&format!("The model {} is there.", verb.model), &model)
+            }
+            Verb::List(verb) => {
+                let context = open()?;
+                let parameters = [("type", Some("model")), ("accountName", verb.account.as_deref())];
+                let rows = context.client.list("/provider-integrations", &parameters)?;
+                context.output.list(&COLUMNS, rows)
+            }
+            Verb::Remove(verb) => {
+                let (account, name) = account_and_model(&verb.model)?;
+                let path = path(&["provider-accounts", account, "models", name])?;
+                let context = open()?;
+                let answer = context.client.call("DELETE", &path, None)?;
+                context.output.done(&format!("The model {} is removed.", verb.model), &answer)
+            }
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! A caller's connection: requests in, answers out, within limits.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::chunked::{ChunkedDecoder, Piece};
+use super::head::{BodyLength, HeadError, RequestHead, Version, head_end};
+use crate::net::{Registration, Transport, Watch, write_all_pieces};
+
+const READ_BYTES: usize = 8 * 1024;
+/// An unread body up to this size is read and dropped, so that the connection can stay.
+const MAX_DISCARDED_BYTES: u64 = 64 * 1024;
+
+/// What a caller may send, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a head.
+    pub max_head_bytes: usize,
+    /// Header lines.
+    pub max_headers: usize,
+    /// Bytes of a body.
+    pub max_body_bytes: u64,
+    /// From a head's first byte to its end.
+    pub header_timeout_ms: u64,
+    /// From a head's end to the body's.
+    pub body_timeout_ms: u64,
+    /// Between requests.
+    pub idle_timeout_ms: u64,
+}
+
+/// Why no request came.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The caller closed, or the connection broke.
+    Closed,
+    /// The head or body was late.
+    Timeout,
+    /// The head was refused.
+    Head(HeadError),
+    /// The body's chunks are none.
+    Chunk,
+    /// The body is larger than allowed.
+    TooLarge,
+    /// All buffered bodies together are as large as allowed.
+    NoRoom,
+}
+
+/// How many bytes of request bodies all calls may buffer together.
+#[derive(Debug)]
+pub struct BodyBudget {
+    used: AtomicUsize,
+    max_bytes: usize,
+}
+
+impl BodyBudget {
+    /// A budget of this many bytes.
+    pub fn new(max_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), max_bytes })
+    }
+
+    /// Bytes in use now.
+    pub fn used_bytes(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// A part of the budget, given back when dropped.
+#[derive(Debug)]
+pub struct BodyReservation {
+    budget: Arc<BodyBudget>,
+    bytes: usize,
+}
+
+impl BodyReservation {
+    fn new(budget: &Arc<BodyBudget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    fn grow(&mut self, more: usize) -> Result<(), ReadError> {
+        let before = self.budget.used.fetch_add(more, Ordering::AcqRel);
+        if before.saturating_add(more) > self.budget.max_bytes {
+            self.budget.used.fetch_sub(more, Ordering::AcqRel);
+            return Err(ReadError::NoRoom);
+        }
+        self.bytes += more;
+        Ok(())
+    }
+}
+
+impl Drop for BodyReservation {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// A whole request body and its part of the budget.
+#[derive(Debug)]
+pub struct BufferedBody {
+    /// The body.
+    pub bytes: Vec<u8>,
+    _reservation: BodyReservation,
+}
+
+/// One caller's connection.
+#[derive(Debug)]
+pub struct Connection {
+    transport: Transport,
+    registration: Registration,
+    input: Vec<u8>,
+    /// Everything before this was used.
+    start: usize,
+}
+
+impl Connection {
+    /// A fresh connection.
+    pub fn new(transport: Transport, registration: Registration) -> Self {
+        Self { transport, registration, input: Vec::new(), start: 0 }
+    }
+
+    /// The connection's watch.
+    pub fn watch(&self) -> &Arc<Watch> {
+        self.registration.watch()
+    }
+
+    /// What bytes travel through.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The next request's head; `None` when the caller is done.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn read_head(&mut self, limits: &Limits) -> Result<Option<RequestHead>, ReadError> {
+        let watch = Arc::clone(self.watch());
+        self.compact();
+        let mut searched = 0;
+        let mut timed = false;
+        watch.arm(limits.idle_timeout_ms);
+        loop {
+            // RFC 9112 section 2.2: an empty line before a request is ignored.
+            if searched == 0 {
+                while self.unread().starts_with(b"\r\n") {
+                    self.start += 2;
+                }
+                self.compact();
+            }
+            let unread = self.unread();
+            watch.set_idle(unread.is_empty());
+            if !unread.is_empty() && !timed {
+                timed = true;
+                watch.arm(limits.header_timeout_ms);
+            }
+            if unread != b"\r"
+                && let Some(end) = head_end(unread, searched).map_err(ReadError::Head)?
+            {
+                if end > limits.max_head_bytes {
+                    return Err(ReadError::Head(HeadError::TooLarge));
+                }
+                let head = unread.get(..end).unwrap_or_default();
+                let head = RequestHead::parse(head, limits.max_headers).map_err(ReadError::Head)?;
+                self.start += end;
+                return Ok(Some(head));
+            }
+            if unread.len() > limits.max_head_bytes {
+                let no_line = memchr::memchr(b'\n', unread).is_none();
+                let error = if no_line { HeadError::TargetTooLong } else { HeadError::TooLarge };
+                return Err(ReadError::Head(error));
+            }
+            searched = unread.len();
+            let was_empty = unread.is_empty();
+            match self.fill() {
+                Ok(0) if was_empty => return Ok(None),
+                Ok(0) => return Err(ReadError::Closed),
+                Ok(_) => {}
+                // Idle for too long, or the gateway stops.
+                Err(_) if was_empty => return Ok(None),
+                Err(error) => return Err(read_error(&error)),
+            }
+        }
+    }
+
+    /// The body that belongs to a head, whole. Sends `100 Continue` first where it is waited for.
+    ///
+    /// # Errors
+    /// Why there is none; the framing is lost then.
+    pub fn read_body(
+        &mut self,
+        head: &RequestHead,
+        limits: &Limits,
+        budget: &Arc<BodyBudget>,
+    ) -> Result<BufferedBody, ReadError> {
+        let mut reservation = BodyReservation::new(budget);
+        if let BodyLength::Known(length) = head.body
+            && length > limits.max_body_bytes
+        {
+            return Err(ReadError::TooLarge);
+        }
+        self.watch().arm(limits.body_timeout_ms);
+        if head.expects_continue && self.unread().is_empty() && head.body != BodyLength::None {
+            write_all_pieces(&mut self.transport, &[b"HTTP/1.1 100 Continue\r\n\r\n"])
+                .map_err(|error| read_error(&error))?;
+        }
+        let bytes = match head.body {
+            BodyLength::None | BodyLength::UntilClose => Vec::new(),
+            BodyLength::Known(length) => {
+                let length = usize::try_from(length).map_err(|_| ReadError::TooLarge)?;
+                self.read_known(length, &mut reservation)?
+            }
+            BodyLength::Chunked => self.read_chunked(limits.max_body_bytes, &mut reservation)?,
+        };
+        self.watch().disarm();
+        Ok(BufferedBody { bytes, _reservation: reservation })
+    }
+
+    fn read_known(&mut self, length: usize, reservation: &mut BodyReservation) -> Result<Vec<u8>, ReadError> {
+        let ready = self.unread().len().min(length);
+        reservation.grow(ready)?;
+        let mut body = Vec::with_capacity(length);
+        body.extend_from_slice(self.unread().get(..ready).unwrap_or_default());
+        self.start += ready;
+        while body.len() < length {
+            // Into the body itself: a large body is in memory once. The budget is taken as the bytes come,
+            // so that an announcement alone takes nothing from others.
+            let from = body.len();
+            let step = (length - from).min(64 * 1024);
+            reservation.grow(step)?;
+            body.resize(from + step, 0);
+            let read = self
+                .transport
+                .read(body.get_mut(from..).unwrap_or_default())
+                .map_err(|error| read_error(&error))?;
+            if read == 0 {
+                return Err(ReadError::Closed);
+            }
+            body.truncate(from + read);
+            let unused = step - read;
+            reservation.bytes -= unused;
+            reservation.budget.used.fetch_sub(unused, Ordering::AcqRel);
+        }
+        Ok(body)
+    }
+
+    fn read_chunked(
+        &mut self,
+        max_bytes: u64,
+        reservation: &mut BodyReservation,
+    ) -> Result<Vec<u8>, ReadError> {
+        let mut decoder = ChunkedDecoder::default();
+        let mut body = Vec::new();
+        loop {
+            match decoder.next(self.unread()).map_err(|_| ReadError::Chunk)? {
+                Piece::Data(range) => {
+                    let total = body.len().saturating_add(range.len());
+                    if u64::try_from(total).unwrap_or(u64::MAX) > max_bytes {
+                        return Err(ReadError::TooLarge);
+                    }
+                    reservation.grow(range.len())?;
+                    body.extend_from_slice(self.unread().get(range.clone()).unwrap_or_default());
+                    self.start += range.end;
+                }
+                Piece::End(used) => {
+                    self.start += used;
+                    return Ok(body);
+                }
+                Piece::NeedMore(used) => {
+                    self.start += used;
+                    self.compact();
+                    match self.fill() {
+                        Ok(0) => return Err(ReadError::Closed),
+                        Ok(_) => {}
+                        Err(error) => return Err(read_error(&error)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads and drops a body that nobody wants. False when that is not worth it or failed: the connection
+    /// must close then.
+    pub fn discard_body(&mut self, head: &RequestHead, limits: &Limits) -> bool {
+        match head.body {
+            BodyLength::None => true,
+            // The caller may or may not send it after a final answer; closing is the one unambiguous way.
+            _ if head.expects_continue => false,
+            BodyLength::Known(length) if length <= MAX_DISCARDED_BYTES => {
+                let budget = BodyBudget::new(usize::MAX);
+                self.read_body(head, limits, &budget).is_ok()
+            }
+            _ => false,
+        }
+    }
+
+    /// Writes pieces of an answer. A caller that does not take them in time is given up.
+    ///
+    /// # Errors
+    /// What the transport said.
+    pub fn write(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        write_all_pieces(&mut self.transport, pieces)
+    }
+
+    /// Ends the connection so that the caller can still read the last answer: says goodbye, then reads what is
+    /// on its way, within bounds, because closing with unread bytes would reset the connection.
+    pub fn close_gently(mut self) {
+        self.watch().clear_cut();
+        self.watch().arm(1_000);
+        self.transport.close();
+        let mut dropped = 0;
+        let mut buffer = [0; 4096];
+        while dropped < 1024 * 1024 {
+            match self.transport.socket_mut().read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => dropped += read,
+            }
+        }
+    }
+
+    /// Whether an HTTP/1.1 caller can take a chunked answer.
+    pub fn takes_chunks(head: &RequestHead) -> bool {
+        head.version == Version::Http11
+    }
+
+    fn unread(&self) -> &[u8] {
+        self.input.get(self.start..).unwrap_or_default()
+    }
+
+    fn compact(&mut self) {
+        if self.start >= self.input.len() {
+            self.input.clear();
+            // An idle connection keeps no large buffer.
+            self.input.shrink_to(READ_BYTES);
+        } else if self.start > 0 {
+            self.input.drain(..self.start);
+        }
+        self.start = 0;
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        let from = self.input.len();
+        self.input.resize(from + READ_BYTES, 0);
+        let result = self.transport.read(self.input.get_mut(from..).unwrap_or_default());
+        let read = result.as_ref().map_or(0, |read| *read);
+        self.input.truncate(from + read);
+        result
+    }
+}
+
+fn read_error(error: &io::Error) -> ReadError {
+    if error.kind() == io::ErrorKind::TimedOut { ReadError::Timeout } else { ReadError::Closed }
+}

@@ -1,0 +1,167 @@
+//! What an operation is about to commit.
+//!
+//! **Guards.** A commit checks the revisions of the objects that it writes, and only of those. An operation often
+//! relies on objects that it leaves as they are: a token may only be made while its user is active, a grant only
+//! while its account exists, an admin may only be demoted while another one remains. Such an object is *guarded*:
+//! written again, unchanged, with the revision that was read. A change that takes away what was relied on writes
+//! the same object, so of two such changes that race, the second to commit finds another revision, is refused
+//! whole, and is decided anew. Two admins who demote each other can not both succeed, and no token outlives the
+//! deactivation of its user. No lock is held while a commit waits for the disk.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::View;
+use crate::domain::{AuditEntry, Grant, ProviderAccount, Subject, Team, Token, User, VirtualAccount};
+use crate::store::{Account, Change, Expect, Key, Object, Versioned, Write};
+
+/// Writes, guards and the audit entry of one operation. Empty when there is nothing to do.
+#[derive(Default)]
+pub(super) struct Draft {
+    change: Change,
+    written: BTreeSet<Key>,
+    guards: Vec<(Object, u64)>,
+}
+
+impl Draft {
+    /// Stores a new object.
+    pub(super) fn create(&mut self, object: Object) {
+        self.put(object, Expect::Absent);
+    }
+
+    /// Replaces the object of that revision.
+    pub(super) fn replace(&mut self, object: Object, revision: u64) {
+        self.put(object, Expect::Revision(revision));
+    }
+
+    fn put(&mut self, object: Object, expect: Expect) {
+        if self.written.insert(object.key()) {
+            self.change.writes.push(Write::Put(object, expect));
+        }
+    }
+
+    /// Removes the object of that revision.
+    pub(super) fn delete(&mut self, key: Key, revision: u64) {
+        if self.written.insert(key.clone()) {
+            self.change.writes.push(Write::Delete(key, revision));
+        }
+    }
+
+    /// Relies on a user staying as it is.
+    pub(super) fn guard_user(&mut self, user: &Versioned<User>) {
+        self.guards.push((Object::User(User::clone(user)), user.revision));
+    }
+
+    /// Relies on a team staying as it is.
+    pub(super) fn guard_team(&mut self, team: &Versioned<Team>) {
+        self.guards.push((Object::Team(Team::clone(team)), team.revision));
+    }
+
+    /// Relies on a virtual account staying as it is.
+    pub(super) fn guard_virtual_account(&mut self, account: &Versioned<VirtualAccount>) {
+        self.guards.push((Object::VirtualAccount(VirtualAccount::clone(account)), account.revision));
+    }
+
+    /// Relies on a provider account staying as it is.
+    pub(super) fn guard_account(&mut self, account: &Account) {
+        self.guards.push((Object::Account(account.spec.clone()), account.revision));
+    }
+
+    /// Records what is done.
+    pub(super) fn audit(&mut self, view: &View, action: &str, key: &Key, before: Value, after: Value) {
+        self.change.audit.push(AuditEntry {
+            at: view.now,
+            actor: view.principal.subject_text(),
+            action: action.to_owned(),
+            resource: key.as_str().to_owned(),
+            before,
+            after,
+        });
+    }
+
+    /// The change to commit; `None` when nothing is written. An object that is written needs no guard.
+    pub(super) fn into_change(mut self) -> Option<Change> {
+        if self.change.writes.is_empty() {
+            return None;
+        }
+        for (object, revision) in std::mem::take(&mut self.guards) {
+            self.replace(object, revision);
+        }
+        Some(self.change)
+    }
+}
+
+/// What the audit log keeps of an object: all of it but secrets.
+pub(super) trait Audited {
+    /// The object as JSON, without secrets.
+    fn audited(&self) -> Value;
+}
+
+impl Audited for User {
+    fn audited(&self) -> Value {
+        json!({"email": self.email, "displayName": self.display_name, "role": self.role, "active": self.active})
+    }
+}
+
+impl Audited for Team {
+    fn audited(&self) -> Value {
+        json!({
+            "name": self.name, "description": self.description,
+            "members": self.members, "managers": self.managers,
+        })
+    }
+}
+
+impl Audited for VirtualAccount {
+    fn audited(&self) -> Value {
+        json!({
+            "name": self.name, "tags": self.tags, "createdBy": self.created_by,
+            "expiresAt": self.expires_at.map(crate::clock::UnixMillis::to_iso),
+        })
+    }
+}
+
+impl Audited for Token {
+    fn audited(&self) -> Value {
+        json!({
+            "id": self.id, "owner": self.owner.subject(), "name": self.name, "replaces": self.replaces,
+            "expiresAt": self.expires_at.map(crate::clock::UnixMillis::to_iso),
+        })
+    }
+}
+
+impl Audited for Grant {
+    fn audited(&self) -> Value {
+        json!({"subject": self.subject, "role": self.role, "target": self.target, "source": self.source})
+    }
+}
+
+impl Audited for ProviderAccount {
+    fn audited(&self) -> Value {
+        let models: Vec<Value> = self
+            .models
+            .values()
+            .map(|model| {
+                json!({
+                    "name": model.name, "modelId": model.model_id, "types": model.types,
+                    "inputPrice": model.input_price, "outputPrice": model.output_price,
+                })
+            })
+            .collect();
+        json!({
+            "name": self.name, "provider": self.provider, "baseUrl": self.base_url,
+            "hasApiKey": self.sealed_api_key.is_some(), "headers": self.headers,
+            "caCertificates": self.ca_certificates, "models": models,
+        })
+    }
+}
+
+/// Takes every grant of a subject away, and says what they were.
+pub(super) fn delete_grants_of(draft: &mut Draft, view: &View, subject: &Subject) -> Vec<Value> {
+    let grants = view.world.grants_of(subject);
+    for grant in grants {
+        draft.delete(Key::grant(grant), grant.revision);
+    }
+    grants.iter().map(|grant| grant.audited()).collect()
+}

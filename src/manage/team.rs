@@ -1,0 +1,209 @@
+//! Teams.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::draft::{Audited, Draft, delete_grants_of};
+use super::{Listing, Manage, Page, View, check_text, invalid, not_found, refused, user};
+use crate::authz;
+use crate::domain::{Principal, Subject, Team};
+use crate::failure::Failure;
+use crate::id::{Email, TeamName};
+use crate::store::{Key, Object, Versioned};
+
+/// Members of one team, and managers of one team.
+const MAX_MEMBERS: usize = 10_000;
+
+/// Names with a meaning of their own: the built-in team, and a path of the API.
+const RESERVED: [&str; 2] = [Team::EVERYONE, "user"];
+
+/// A team as it is to be.
+#[derive(Debug)]
+pub struct TeamSpec {
+    /// Its name.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// Emails of existing users.
+    pub members: Vec<String>,
+    /// Emails of existing users.
+    pub managers: Vec<String>,
+}
+
+impl Manage {
+    /// The teams that the caller may see: all for admins, one's own for others.
+    ///
+    /// # Errors
+    /// When the principal manages nothing.
+    pub fn teams(&self, principal: &Principal, page: Page) -> Result<Listing<Arc<Team>>, Failure> {
+        let view = self.view(principal)?;
+        let seen = view.world.teams().filter(|team| authz::may_see_team(&view.principal, team));
+        Ok(page.cut(seen.map(|team| Arc::clone(&team.value))))
+    }
+
+    /// One team.
+    ///
+    /// # Errors
+    /// When there is none that the caller may see.
+    pub fn team(&self, principal: &Principal, name: &str) -> Result<Arc<Team>, Failure> {
+        let view = self.view(principal)?;
+        visible(&view, name).map(|team| Arc::clone(&team.value))
+    }
+
+    /// A part of the members of a team.
+    ///
+    /// # Errors
+    /// When there is no team that the caller may see.
+    pub fn team_members(
+        &self,
+        principal: &Principal,
+        name: &str,
+        page: Page,
+    ) -> Result<Listing<Email>, Failure> {
+        let view = self.view(principal)?;
+        Ok(page.cut(visible(&view, name)?.members.iter().cloned()))
+    }
+
+    /// Makes a team, or makes it what the spec says.
+    ///
+    /// # Errors
+    /// When the caller may not, or the spec names unknown users.
+    pub fn put_team(&self, principal: &Principal, spec: &TeamSpec, dry_run: bool) -> Result<Team, Failure> {
+        self.change(principal, |view| {
+            view.require_admin()?;
+            let mut draft = Draft::default();
+            let name = TeamName::parse(&spec.name).map_err(invalid)?;
+            if RESERVED.contains(&name.as_str()) {
+                return Err(refused(format!("'{name}' is not free as a team's name")));
+            }
+            check_text("description", &spec.description)?;
+            let old = view.world.team(name.as_str());
+            let known = old.map(|team| (&team.members, &team.managers));
+            let team = Team {
+                members: existing(&mut draft, view, &spec.members, known.map(|(members, _)| members))?,
+                managers: existing(&mut draft, view, &spec.managers, known.map(|(_, managers)| managers))?,
+                name,
+                description: spec.description.clone(),
+                created_at: old.map_or(view.now, |team| team.created_at),
+                updated_at: view.now,
+            };
+            if dry_run {
+                return Ok((Draft::default(), team));
+            }
+            let key = Key::team(team.name.as_str());
+            match old {
+                None => {
+                    draft.audit(view, "team.create", &key, Value::Null, team.audited());
+                    draft.create(Object::Team(team.clone()));
+                }
+                Some(old) => {
+                    draft.audit(view, "team.update", &key, old.audited(), team.audited());
+                    draft.replace(Object::Team(team.clone()), old.revision);
+                }
+            }
+            Ok((draft, team))
+        })
+    }
+
+    /// Puts a user into a team; one who is in it already stays.
+    ///
+    /// # Errors
+    /// When the caller may not, or there is no such user.
+    pub fn add_member(&self, principal: &Principal, name: &str, email: &str) -> Result<Team, Failure> {
+        self.change(principal, |view| {
+            let team = managed(view, name)?;
+            let mut draft = Draft::default();
+            let user = user::named(view, email)?;
+            if team.members.contains(&user.email) {
+                return Ok((draft, Team::clone(team)));
+            }
+            if team.members.len() >= MAX_MEMBERS {
+                return Err(refused(format!("A team has at most {MAX_MEMBERS} members")));
+            }
+            draft.guard_user(user);
+            let mut after = Team::clone(team);
+            after.members.insert(user.email.clone());
+            after.updated_at = view.now;
+            let key = Key::team(name);
+            draft.audit(view, "team.add-member", &key, Value::Null, json!({"member": email}));
+            draft.replace(Object::Team(after.clone()), team.revision);
+            Ok((draft, after))
+        })
+    }
+
+    /// Takes a user out of a team.
+    ///
+    /// # Errors
+    /// When the caller may not, or the user is not in it.
+    pub fn remove_member(&self, principal: &Principal, name: &str, email: &str) -> Result<Team, Failure> {
+        self.change(principal, |view| {
+            let team = managed(view, name)?;
+            let mut after = Team::clone(team);
+            if !after.members.remove(email) {
+                return Err(Failure::NotFound(format!("'{email}' is not a member of team '{name}'").into()));
+            }
+            after.updated_at = view.now;
+            let mut draft = Draft::default();
+            let key = Key::team(name);
+            draft.audit(view, "team.remove-member", &key, json!({"member": email}), Value::Null);
+            draft.replace(Object::Team(after.clone()), team.revision);
+            Ok((draft, after))
+        })
+    }
+
+    /// Deletes a team and its grants.
+    ///
+    /// # Errors
+    /// When the caller may not, or there is none that it may see.
+    pub fn delete_team(&self, principal: &Principal, name: &str) -> Result<(), Failure> {
+        self.change(principal, |view| {
+            let team = visible(view, name)?;
+            view.require_admin()?;
+            let mut draft = Draft::default();
+            let grants = delete_grants_of(&mut draft, view, &Subject::Team(team.name.clone()));
+            let key = Key::team(name);
+            let before = json!({"team": team.audited(), "grants": grants});
+            draft.audit(view, "team.delete", &key, before, Value::Null);
+            draft.delete(key, team.revision);
+            Ok((draft, ()))
+        })
+    }
+}
+
+fn visible<'v>(view: &'v View, name: &str) -> Result<&'v Versioned<Team>, Failure> {
+    let team = view.world.team(name).filter(|team| authz::may_see_team(&view.principal, team));
+    team.ok_or_else(|| not_found("team", name))
+}
+
+fn managed<'v>(view: &'v View, name: &str) -> Result<&'v Versioned<Team>, Failure> {
+    let team = visible(view, name)?;
+    if authz::may_manage_team(&view.principal, team) {
+        Ok(team)
+    } else {
+        Err(Failure::Forbidden("Only administrators and the team's managers may do this".into()))
+    }
+}
+
+/// The users of a list, each of whom must be there and stay. Those whom the team has already need no guard:
+/// deleting one of them changes the team too.
+fn existing(
+    draft: &mut Draft,
+    view: &View,
+    emails: &[String],
+    known: Option<&BTreeSet<Email>>,
+) -> Result<BTreeSet<Email>, Failure> {
+    if emails.len() > MAX_MEMBERS {
+        return Err(refused(format!("A team has at most {MAX_MEMBERS} members, and as many managers")));
+    }
+    let mut set = BTreeSet::new();
+    for email in emails {
+        let user = user::named(view, email)?;
+        if !known.is_some_and(|known| known.contains(&user.email)) {
+            draft.guard_user(user);
+        }
+        set.insert(user.email.clone());
+    }
+    Ok(set)
+}

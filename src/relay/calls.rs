@@ -1,0 +1,99 @@
+//! The calls in flight, so that a change of state or an expiry ends those that it denies.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::UnixMillis;
+use crate::domain::Principal;
+use crate::net::{Cut, Watch};
+use crate::store::World;
+use crate::{authn, authz, catalog};
+
+/// One call that was permitted.
+#[derive(Debug)]
+struct Call {
+    watch: Arc<Watch>,
+    principal: Principal,
+    model: String,
+}
+
+/// All calls in flight, in a few tables so that workers rarely meet.
+#[derive(Debug)]
+pub struct Calls {
+    shards: [Mutex<HashMap<u64, Call>>; 8],
+    next: AtomicU64,
+}
+
+/// A call's place among those in flight; it ends when this is dropped.
+#[derive(Debug)]
+pub struct InFlight<'a> {
+    calls: &'a Calls,
+    id: u64,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()), next: AtomicU64::new(0) }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.calls.shard(self.id).remove(&self.id);
+    }
+}
+
+impl Calls {
+    /// Enters a call.
+    pub fn enter(&self, watch: &Arc<Watch>, principal: &Principal, model: String) -> InFlight<'_> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let call = Call { watch: Arc::clone(watch), principal: principal.clone(), model };
+        self.shard(id).insert(id, call);
+        InFlight { calls: self, id }
+    }
+
+    /// Calls in flight now.
+    pub fn count(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Cuts every call that a state would not permit now; says how many.
+    pub fn review(&self, world: &World, now: UnixMillis) -> usize {
+        let mut cut = 0;
+        for shard in &self.shards {
+            for call in lock(shard).values() {
+                if !is_permitted(call, world, now) {
+                    call.watch.cut(Cut::AccessRevoked);
+                    cut += 1;
+                }
+            }
+        }
+        cut
+    }
+
+    /// Cuts every call because the gateway stops.
+    pub fn cut_all(&self) {
+        for shard in &self.shards {
+            for call in lock(shard).values() {
+                call.watch.cut(Cut::Shutdown);
+            }
+        }
+    }
+
+    fn shard(&self, id: u64) -> MutexGuard<'_, HashMap<u64, Call>> {
+        let index = usize::try_from(id).unwrap_or(0) % self.shards.len();
+        let [first, ..] = &self.shards;
+        lock(self.shards.get(index).unwrap_or(first))
+    }
+}
+
+fn lock(shard: &Mutex<HashMap<u64, Call>>) -> MutexGuard<'_, HashMap<u64, Call>> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_permitted(call: &Call, world: &World, now: UnixMillis) -> bool {
+    let Some(principal) = authn::still_valid(&call.principal, world, now) else { return false };
+    catalog::resolve(&call.model, world)
+        .is_some_and(|route| authz::authorize(&principal, &route, world).is_ok())
+}

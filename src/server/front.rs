@@ -1,0 +1,256 @@
+//! One connection: requests in, to where their path leads, answers out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::Gateway;
+use crate::api;
+use crate::clock::UnixMillis;
+use crate::domain::Principal;
+use crate::failure::{Dialect, Failure};
+use crate::http::{BodyLength, Connection, Limits, ReadError, RequestHead};
+use crate::net::{Registration, Socket, Stream, Transport};
+use crate::relay::{self, After, Answer, Refusal, UnreadBody};
+
+/// Bytes of a management request's body.
+const MAX_MANAGEMENT_BODY_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Which listener a connection came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Surface {
+    /// Everyone, with tokens.
+    Main,
+    /// The administrator of this host, without.
+    AdminSocket,
+}
+
+/// Serves a connection to its end.
+pub(super) fn serve(
+    gateway: &Gateway,
+    stream: Stream,
+    peer: Option<SocketAddr>,
+    registration: Registration,
+    surface: Surface,
+    refuses: bool,
+) {
+    let watch = Arc::clone(registration.watch());
+    let Ok(socket) = Socket::from_caller(stream, Arc::clone(&watch)) else { return };
+    let uid = if surface == Surface::AdminSocket {
+        let Ok(uid) = socket.peer_uid() else { return };
+        Some(uid)
+    } else {
+        None
+    };
+    let limits = &gateway.relay.limits;
+    watch.arm(limits.header_timeout_ms);
+    let transport = match (&gateway.tls, surface) {
+        (Some(tls), Surface::Main) => match Transport::server(socket, &tls.load_full()) {
+            Ok(transport) => transport,
+            Err(_) => return,
+        },
+        _ => Transport::Plain(socket),
+    };
+    let mut connection = Connection::new(transport, registration);
+    if refuses {
+        let text = "The gateway has as many connections as it may (server.max_connections); try again";
+        refuse_unread(&mut connection, &Failure::Unavailable(text.into()), limits);
+        connection.close_gently();
+        return;
+    }
+    loop {
+        if gateway.draining.load(Ordering::Acquire) {
+            break;
+        }
+        let head = match connection.read_head(limits) {
+            Ok(Some(head)) => head,
+            Ok(None) => break,
+            Err(error) => {
+                if let Some(failure) = Refusal::from_read(&error).failure {
+                    gateway.relay.metrics.refused(failure.status());
+                    log::info!("request refused before its head was whole: {}", failure.message());
+                    refuse_unread(&mut connection, &failure, limits);
+                    connection.close_gently();
+                }
+                return;
+            }
+        };
+        watch.set_idle(false);
+        let keep_alive = head.keep_alive && !gateway.draining.load(Ordering::Acquire);
+        match request(gateway, &mut connection, &head, peer, uid, keep_alive) {
+            After::KeepAlive => {}
+            After::Close => break,
+            After::Abort => {
+                connection.transport().socket().shutdown();
+                return;
+            }
+        }
+    }
+    connection.close_gently();
+}
+
+/// Answers a request whose head was not understood; the connection closes after it.
+fn refuse_unread(connection: &mut Connection, failure: &Failure, limits: &Limits) {
+    let rendered = failure.render(Dialect::OpenAi);
+    let mut head = crate::http::AnswerHead::new(rendered.status);
+    head.line(b"x-request-id", new_request_id().as_bytes());
+    head.line(b"content-type", b"application/json");
+    if let Some((name, value)) = rendered.header {
+        head.line(name.as_bytes(), value.as_bytes());
+    }
+    head.line(b"content-length", rendered.body.len().to_string().as_bytes());
+    head.line(b"connection", b"close");
+    connection.watch().arm(limits.idle_timeout_ms);
+    // A caller that does not listen any more misses it.
+    let _ = connection.write(&[&head.finish(), rendered.body.as_bytes()]);
+}
+
+fn request(
+    gateway: &Gateway,
+    connection: &mut Connection,
+    head: &RequestHead,
+    peer: Option<SocketAddr>,
+    uid: Option<u32>,
+    keep_alive: bool,
+) -> After {
+    let began = Instant::now();
+    let request_id = relay::sane_request_id(head).unwrap_or_else(new_request_id);
+    let answer = Answer { head, request_id: &request_id, keep_alive };
+    let path = head.path();
+    let is_management = path.starts_with(api::PREFIX);
+    let result = if matches!(path, "/healthz" | "/api/llm/health") {
+        health(gateway, connection, &answer)
+    } else if is_management {
+        management(gateway, connection, &answer, uid)
+    } else if let (None, Some(destination)) = (uid, relay::find(path)) {
+        gateway.relay.serve(connection, head, &request_id, destination, keep_alive)
+    } else {
+        Err(Refusal { failure: Some(unknown_path()), body: UnreadBody::Whole })
+    };
+    match result {
+        Ok(after) => after,
+        Err(Refusal { failure: None, .. }) => After::Abort,
+        Err(Refusal { failure: Some(failure), body }) => {
+            let dialect = if is_management { Dialect::Management } else { Dialect::OpenAi };
+            gateway.relay.metrics.refused(failure.status());
+            log::info!(
+                "request {request_id} from={} {} {path} status={} {} latency_ms={}",
+                caller_address(gateway, head, peer),
+                head.method,
+                failure.status(),
+                failure.message(),
+                began.elapsed().as_millis()
+            );
+            let whole = match body {
+                UnreadBody::None => true,
+                UnreadBody::Whole => connection.discard_body(head, &gateway.relay.limits),
+                UnreadBody::Lost => false,
+            };
+            let answer = Answer { keep_alive: keep_alive && whole, ..answer };
+            answer.refuse(connection, &failure, dialect, gateway.relay.limits.idle_timeout_ms)
+        }
+    }
+}
+
+fn unknown_path() -> Failure {
+    Failure::NotFound(
+        "There is no such path; models are called under /v1, /api/llm or /api/llm/api/inference/openai"
+            .into(),
+    )
+}
+
+fn health(gateway: &Gateway, connection: &mut Connection, answer: &Answer<'_>) -> Result<After, Refusal> {
+    if !matches!(answer.head.method, "GET" | "HEAD") {
+        return Err(Refusal {
+            failure: Some(Failure::MethodNotAllowed { allow: "GET, HEAD" }),
+            body: UnreadBody::Whole,
+        });
+    }
+    let limits = &gateway.relay.limits;
+    let whole = connection.discard_body(answer.head, limits);
+    let answer = Answer { keep_alive: answer.keep_alive && whole, ..*answer };
+    let lines = [("content-type", "text/plain")];
+    Ok(answer.write(connection, 200, &lines, b"ok\n", limits.idle_timeout_ms))
+}
+
+fn management(
+    gateway: &Gateway,
+    connection: &mut Connection,
+    answer: &Answer<'_>,
+    uid: Option<u32>,
+) -> Result<After, Refusal> {
+    let began = Instant::now();
+    let head = answer.head;
+    let relay = &gateway.relay;
+    let principal = match uid {
+        Some(uid) => Some(Principal::LocalAdministrator { uid }),
+        None => relay.authenticate(head, &relay.store.snapshot()).ok(),
+    };
+    let limits =
+        Limits { max_body_bytes: relay.limits.max_body_bytes.min(MAX_MANAGEMENT_BODY_BYTES), ..relay.limits };
+    // Nobody unknown gets a body buffered; the few paths open to all need none.
+    let (body, whole) = if principal.is_some() && head.body != BodyLength::None {
+        let body = connection
+            .read_body(head, &limits, &relay.budget)
+            .map_err(|error: ReadError| Refusal::from_read(&error))?;
+        (Some(body), true)
+    } else {
+        (None, connection.discard_body(head, &limits))
+    };
+    let request = api::Request {
+        method: if head.method == "HEAD" { "GET" } else { head.method },
+        path: head.path(),
+        query: head.query(),
+        body: body.as_ref().map_or(&[], |body| body.bytes.as_slice()),
+    };
+    // A change waits for the disk, not for the caller.
+    connection.watch().disarm();
+    let response = api::handle(&gateway.manage, principal.as_ref(), &request);
+    log::info!(
+        "request {} {} {} {} status={} latency_ms={}",
+        answer.request_id,
+        principal.as_ref().map_or_else(|| "-".to_owned(), Principal::subject_text),
+        head.method,
+        head.path(),
+        response.status,
+        began.elapsed().as_millis()
+    );
+    if response.status >= 400 {
+        relay.metrics.refused(response.status);
+    }
+    let mut lines = vec![("content-type", "application/json")];
+    lines.extend(response.header);
+    if response.no_store {
+        lines.push(("cache-control", "no-store"));
+    }
+    let answer = Answer { keep_alive: answer.keep_alive && whole, ..*answer };
+    Ok(answer.write(connection, response.status, &lines, response.body.as_bytes(), limits.idle_timeout_ms))
+}
+
+/// Where the caller is, for the log: the peer, or what a trusted proxy says of it.
+fn caller_address(gateway: &Gateway, head: &RequestHead, peer: Option<SocketAddr>) -> String {
+    let Some(peer) = peer.map(|peer| peer.ip()) else { return "socket".to_owned() };
+    let trusted = |address: IpAddr| gateway.trusted_proxies.iter().any(|network| network.contains(address));
+    if !trusted(peer) {
+        return peer.to_string();
+    }
+    let forwarded: Vec<IpAddr> = head
+        .headers
+        .all("x-forwarded-for")
+        .filter_map(|value| std::str::from_utf8(value).ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|part| part.trim().parse().ok())
+        .collect();
+    // From the right: the last one that no trusted proxy has.
+    let caller = forwarded.into_iter().rev().find(|address| !trusted(*address));
+    caller.unwrap_or(peer).to_string()
+}
+
+/// An id that no other request of this or an earlier process has.
+fn new_request_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    static PROCESS: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    let process = PROCESS.get_or_init(|| UnixMillis::now().0);
+    format!("req-{process:x}-{:x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,469 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use redb::ReadableTable;
+
+use super::*;
+use crate::clock::UnixMillis;
+use crate::domain::*;
+use crate::id::*;
+use crate::secret::Secret;
+
+/// A folder of its own, removed at the end.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("gateway-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        data_dir::prepare(&path).unwrap();
+        Self(path)
+    }
+
+    fn open(&self) -> Result<Store, StoreError> {
+        Store::open(&self.0, key(), Options::default())
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.join("state.redb")
+    }
+
+    /// Changes the file behind the gateway's back.
+    fn tamper(&self, change: impl FnOnce(&redb::WriteTransaction)) {
+        let database = redb::Database::open(self.state()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        change(&transaction);
+        transaction.commit().unwrap();
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) fn key() -> MasterKey {
+    MasterKey::new(&[7; 32])
+}
+
+pub(super) fn user(email: &str) -> Object {
+    Object::User(User {
+        email: Email::parse(email).unwrap(),
+        display_name: String::new(),
+        role: TenantRole::Member,
+        active: true,
+        created_at: UnixMillis(1),
+        updated_at: UnixMillis(1),
+    })
+}
+
+fn token(number: u32, owner: &str) -> Object {
+    Object::Token(Token {
+        id: TokenId::parse(&format!("{number:012}")).unwrap(),
+        owner: Owner::User(Email::parse(owner).unwrap()),
+        name: SlugName::parse("laptop").unwrap(),
+        secret_hash: "0".repeat(64),
+        expires_at: None,
+        created_at: UnixMillis(1),
+        created_by: "local:uid:0".to_owned(),
+        replaces: None,
+    })
+}
+
+fn entry(resource: &str) -> AuditEntry {
+    AuditEntry {
+        at: UnixMillis(1),
+        actor: "local:uid:0".to_owned(),
+        action: "user.create".to_owned(),
+        resource: resource.to_owned(),
+        before: serde_json::Value::Null,
+        after: serde_json::json!({"b": 1, "a": [1.50, "x"]}),
+    }
+}
+
+pub(super) fn put(object: Object) -> Change {
+    let audit = vec![entry(object.key().as_str())];
+    Change { writes: vec![Write::Put(object, Expect::Absent)], audit }
+}
+
+fn everything() -> Vec<Object> {
+    let email = |text| Email::parse(text).unwrap();
+    let account = AccountName::parse("main").unwrap();
+    let sealed = key().seal("account", "main", "api_key", &Secret::new("sk-plain-text".into())).unwrap();
+    vec![
+        user("ada@example.com"),
+        Object::Team(Team {
+            name: TeamName::parse("red").unwrap(),
+            description: "die Rötliche".to_owned(),
+            members: BTreeSet::from([email("ada@example.com")]),
+            managers: BTreeSet::new(),
+            created_at: UnixMillis(1),
+            updated_at: UnixMillis(2),
+        }),
+        Object::Account(ProviderAccount {
+            name: account.clone(),
+            provider: ProviderType::Openai,
+            base_url: "https://api.example.com/v1".to_owned(),
+            destination_by_admin: false,
+            sealed_api_key: Some(sealed),
+            headers: BTreeMap::from([("x-a".to_owned(), "b".to_owned())]),
+            ca_certificates: None,
+            models: BTreeMap::from([(
+                ModelName::parse("m/1").unwrap(),
+                Model {
+                    name: ModelName::parse("m/1").unwrap(),
+                    model_id: "m".to_owned(),
+                    types: BTreeSet::from([ModelType::Chat]),
+                    input_price: Some("0.15".to_owned()),
+                    output_price: None,
+                    created_at: UnixMillis(1),
+                },
+            )]),
+            created_at: UnixMillis(1),
+            updated_at: UnixMillis(1),
+            created_by: "local:uid:0".to_owned(),
+        }),
+        Object::VirtualAccount(VirtualAccount {
+            name: SlugName::parse("ci-bot").unwrap(),
+            expires_at: Some(UnixMillis(9)),
+            tags: BTreeMap::new(),
+            created_at: UnixMillis(1),
+            updated_at: UnixMillis(1),
+            created_by: "user:ada@example.com".to_owned(),
+        }),
+        token(1, "ada@example.com"),
+        Object::Grant(Grant {
+            subject: Subject::parse("team:red").unwrap(),
+            role: Role::Access,
+            target: Target { account, model: Some(ModelName::parse("m/1").unwrap()) },
+            source: GrantSource::Manifest("virtual-account/x".to_owned()),
+            created_at: UnixMillis(1),
+            created_by: "local:uid:0".to_owned(),
+        }),
+    ]
+}
+
+#[test]
+fn a_store_opened_again_is_the_same() {
+    let folder = Folder::new();
+    let store = folder.open().unwrap();
+    for object in everything() {
+        store.commit(put(object)).unwrap();
+    }
+    let revision = store.commit(put(user("gone@example.com"))).unwrap();
+    let last = Change { writes: vec![Write::Delete(Key::user("gone@example.com"), revision)], audit: vec![] };
+    store.commit(last).unwrap();
+    let before = format!("{:#?}", store.snapshot());
+    let head = store.verify_audit_chain().unwrap();
+    assert_eq!((store.snapshot().revision(), head.records), (8, 7));
+    store.close();
+    assert!(matches!(store.commit(put(user("x@example.com"))), Err(CommitError::Busy)));
+    let store = folder.open().unwrap();
+    assert_eq!(format!("{:#?}", store.snapshot()), before);
+    assert_eq!(store.snapshot().account("main").unwrap().api_key.as_ref().unwrap().expose(), "sk-plain-text");
+    assert_eq!(store.snapshot().teams_of("ada@example.com").count(), 1);
+    // The chain goes on where it stood.
+    store.commit(put(user("new@example.com"))).unwrap();
+    assert_eq!(store.verify_audit_chain().unwrap().records, 8);
+}
+
+#[test]
+fn what_a_crash_leaves_is_opened() {
+    let (folder, crashed) = (Folder::new(), Folder::new());
+    let store = folder.open().unwrap();
+    store.commit(put(user("ada@example.com"))).unwrap();
+    // The file as it is at this moment, never closed; and a first start that was cut off.
+    std::fs::copy(folder.state(), crashed.state()).unwrap();
+    std::fs::write(crashed.0.join("state.redb.new"), "half").unwrap();
+    assert!(crashed.open().unwrap().snapshot().user("ada@example.com").is_some());
+    let fresh = Folder::new();
+    std::fs::write(fresh.0.join("state.redb.new"), "half").unwrap();
+    assert_eq!(fresh.open().unwrap().snapshot().revision(), 0);
+}
+
+#[test]
+fn no_secret_lies_in_the_file() {
+    let folder = Folder::new();
+    let store = folder.open().unwrap();
+    for object in everything() {
+        store.commit(put(object)).unwrap();
+    }
+    store.close();
+    let bytes = std::fs::read(folder.state()).unwrap();
+    assert!(memchr::memmem::find(&bytes, b"ada@example.com").is_some(), "the search itself works");
+    assert!(memchr::memmem::find(&bytes, b"sk-plain-text").is_none());
+    assert_eq!(std::fs::metadata(folder.state()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_conflict_changes_nothing() {
+    let folder = Folder::new();
+    let store = folder.open().unwrap();
+    let first = store.commit(put(user("ada@example.com"))).unwrap();
+    let wrong = [
+        Write::Put(user("ada@example.com"), Expect::Absent),
+        Write::Put(user("ada@example.com"), Expect::Revision(first + 1)),
+        Write::Put(user("eve@example.com"), Expect::Revision(first)),
+        Write::Delete(Key::user("ada@example.com"), first + 1),
+        Write::Delete(Key::user("eve@example.com"), first),
+    ];
+    for wrong in wrong {
+        let writes = vec![Write::Put(user("bob@example.com"), Expect::Absent), wrong];
+        let change = Change { writes, audit: vec![entry("x")] };
+        assert!(matches!(store.commit(change), Err(CommitError::Conflict(_))));
+        assert!(store.snapshot().user("bob@example.com").is_none());
+    }
+    assert_eq!(store.verify_audit_chain().unwrap().records, 1);
+    drop(store);
+    let store = folder.open().unwrap();
+    assert!(store.snapshot().user("bob@example.com").is_none());
+    assert_eq!(store.snapshot().revision(), first);
+    let change =
+        Change { writes: vec![Write::Put(user("ada@example.com"), Expect::Revision(first))], audit: vec![] };
+    assert!(store.commit(change).unwrap() > first);
+}
+
+#[test]
+fn threads_commit_together() {
+    let folder = Folder::new();
+    let store = folder.open().unwrap();
+    let mut revisions: Vec<u64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..10)
+            .map(|thread| {
+                let store = &store;
+                scope.spawn(move || {
+                    (0..100)
+                        .map(|number| {
+                            let email = format!("u{thread}-{number}@example.com");
+                            let revision = store.commit(put(user(&email))).unwrap();
+                            // Done means published.
+                            assert_eq!(store.snapshot().user(&email).unwrap().revision, revision);
+                            revision
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=1000).collect::<Vec<_>>());
+    assert_eq!(store.verify_audit_chain().unwrap().records, 1000);
+    drop(store);
+    assert_eq!(folder.open().unwrap().snapshot().users().count(), 1000);
+}
+
+#[test]
+fn of_many_that_expect_the_same_one_wins() {
+    let store = Store::in_memory(key());
+    let wins: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16)
+            .map(|_| scope.spawn(|| usize::from(store.commit(put(user("ada@example.com"))).is_ok())))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!((wins, store.snapshot().revision()), (1, 1));
+}
+
+#[test]
+fn coroutines_commit() {
+    may::config().set_workers(2);
+    let store = Arc::new(Store::in_memory(key()));
+    let coroutines: Vec<_> = (0..50)
+        .map(|number| {
+            let store = Arc::clone(&store);
+            let commit = move || store.commit(put(user(&format!("u{number}@example.com")))).unwrap();
+            // Sound: nothing here uses thread-local state or a deep stack.
+            may::go!(commit)
+        })
+        .collect();
+    for coroutine in coroutines {
+        coroutine.join().unwrap();
+    }
+    assert_eq!(store.snapshot().users().count(), 50);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let folder = Folder::new();
+    let store = folder.open().unwrap();
+    let error = folder.open().unwrap_err();
+    assert!(matches!(error, StoreError::Locked(_)));
+    assert!(error.to_string().contains("another gateway process holds this data folder"));
+    drop(store);
+    folder.open().unwrap();
+}
+
+#[test]
+fn another_master_key_is_refused() {
+    let folder = Folder::new();
+    folder.open().unwrap();
+    let error = Store::open(&folder.0, MasterKey::new(&[8; 32]), Options::default()).unwrap_err();
+    assert!(matches!(error, StoreError::OtherMasterKey { .. }));
+}
+
+#[test]
+fn a_demo_and_a_store_are_kept_apart() {
+    let (folder, demo) = (Folder::new(), Folder::new());
+    folder.open().unwrap();
+    let options = Options { demo: Demo::Yes };
+    assert!(matches!(Store::open(&folder.0, key(), options).unwrap_err(), StoreError::NotDemo(_)));
+    Store::open(&demo.0, key(), options).unwrap();
+    assert!(matches!(demo.open().unwrap_err(), StoreError::IsDemo(_)));
+    Store::open(&demo.0, key(), options).unwrap();
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_an_older_one_migrated() {
+    let folder = Folder::new();
+    folder.open().unwrap().commit(put(user("ada@example.com"))).unwrap();
+    let step: disk::Migration = |transaction| {
+        let mut objects = transaction.open_table(disk::OBJECTS)?;
+        objects.remove("user/ada@example.com")?;
+        Ok(())
+    };
+    let store = Store::open_with(&folder.0, key(), Options::default(), &[step]).unwrap();
+    assert!(store.snapshot().user("ada@example.com").is_none());
+    drop(store);
+    let error = folder.open().unwrap_err();
+    assert!(matches!(error, StoreError::NewerSchema { found: 2, known: 1 }), "{error}");
+    // The backup is the store of before.
+    std::fs::rename(folder.0.join("state.redb.v1.backup"), folder.state()).unwrap();
+    assert!(folder.open().unwrap().snapshot().user("ada@example.com").is_some());
+}
+
+#[test]
+fn an_unreadable_record_is_never_skipped() {
+    let good = serde_json::to_value(user("ada@example.com")).unwrap();
+    let record = |v: u32, object: &serde_json::Value| {
+        serde_json::json!({"v": v, "revision": 1, "object": object}).to_string()
+    };
+    let mut unknown_field = good.clone();
+    unknown_field["value"]["superuser"] = true.into();
+    let mut unknown_kind = good.clone();
+    unknown_kind["kind"] = "wizard".into();
+    for (key, bytes, fine) in [
+        ("user/ada@example.com", record(1, &good), true),
+        ("user/bob@example.com", record(1, &good), false),
+        ("user/ada@example.com", record(2, &good), false),
+        ("user/ada@example.com", record(1, &unknown_field), false),
+        ("user/ada@example.com", record(1, &unknown_kind), false),
+        ("user/ada@example.com", String::new(), false),
+        ("user/ada@example.com", "\0".to_owned(), false),
+    ] {
+        let folder = Folder::new();
+        folder.open().unwrap();
+        folder.tamper(|transaction| {
+            transaction.open_table(disk::OBJECTS).unwrap().insert(key, bytes.as_bytes()).unwrap();
+            transaction.open_table(disk::META).unwrap().insert(disk::REVISION, "1").unwrap();
+        });
+        match folder.open() {
+            Ok(_) => assert!(fine, "{bytes}"),
+            Err(error) => assert!(!fine && matches!(error, StoreError::Damaged { .. }), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused_or_whole() {
+    let folder = Folder::new();
+    let store = folder.open().unwrap();
+    for object in everything() {
+        store.commit(put(object)).unwrap();
+    }
+    let before = format!("{:?}", store.snapshot());
+    drop(store);
+    let bytes = std::fs::read(folder.state()).unwrap();
+    let record = memchr::memmem::find(&bytes, b"die R").unwrap();
+    let mut refused = 0;
+    for at in [0, 64, 130, record].into_iter().chain((0..bytes.len()).step_by(bytes.len() / 40)) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x55;
+        std::fs::write(folder.state(), changed).unwrap();
+        match folder.open() {
+            Ok(store) => assert_eq!(format!("{:?}", store.snapshot()), before, "byte {at}"),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 1);
+    std::fs::write(folder.state(), "not a store").unwrap();
+    assert!(matches!(folder.open().unwrap_err(), StoreError::Damaged { .. }));
+}
+
+#[test]
+fn a_change_to_the_audit_log_is_found() {
+    type Tampering = fn(&mut redb::Table<u64, &[u8]>);
+    let tamperings: [(Tampering, u64); 4] = [
+        (
+            |table| {
+                let record = String::from_utf8(table.get(2).unwrap().unwrap().value().to_vec()).unwrap();
+                table.insert(2, record.replace("u2@", "u9@").as_bytes()).unwrap();
+            },
+            2,
+        ),
+        (|table| drop(table.remove(2).unwrap()), 2),
+        (|table| drop(table.remove(1).unwrap()), 1),
+        (
+            |table| {
+                let record = table.get(3).unwrap().unwrap().value().to_vec();
+                table.insert(2, record.as_slice()).unwrap();
+            },
+            2,
+        ),
+    ];
+    for (tampering, at) in tamperings {
+        let folder = Folder::new();
+        let store = folder.open().unwrap();
+        for number in 1..=4 {
+            store.commit(put(user(&format!("u{number}@example.com")))).unwrap();
+        }
+        assert_eq!(store.verify_audit_chain().unwrap().records, 4);
+        drop(store);
+        folder.tamper(|transaction| tampering(&mut transaction.open_table(disk::AUDIT).unwrap()));
+        let error = folder.open().unwrap().verify_audit_chain().unwrap_err();
+        assert!(matches!(error, StoreError::AuditBroken { seq } if seq == at), "{error}");
+    }
+}
+
+#[test]
+fn a_waiter_hears_of_a_commit() {
+    let store = Store::in_memory(key());
+    assert_eq!(store.wait_for_revision(0, Duration::from_millis(1)), 0);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| store.wait_for_revision(0, Duration::from_secs(60)));
+        store.commit(put(user("ada@example.com"))).unwrap();
+        assert_eq!(waiter.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_change_costs_the_same_with_many_tokens() {
+    let world_of = |tokens: u32| {
+        let mut world = World::default();
+        for number in 0..tokens {
+            world.put(token(number, "ada@example.com"), 1, &key()).unwrap();
+        }
+        world
+    };
+    let cost = |world: &World| {
+        // The best of some runs: what else the machine does is not meant.
+        (0..20)
+            .map(|run| {
+                let start = Instant::now();
+                for number in 0..50 {
+                    let mut next = world.clone();
+                    next.put(token(500_000 + run * 50 + number, "ada@example.com"), 2, &key()).unwrap();
+                }
+                start.elapsed()
+            })
+            .min()
+            .unwrap()
+    };
+    let (few, many) = (cost(&world_of(10)), cost(&world_of(100_000)));
+    // Copying everything would be thousands of times as much.
+    assert!(many < few * 20, "{few:?} with 10, {many:?} with 100,000");
+}

@@ -1,0 +1,212 @@
+//! One request to a provider and its answer.
+
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::UpstreamError;
+use crate::http::{BodyLength, ChunkedDecoder, Piece, ResponseHead, head_end};
+use crate::net::{Transport, write_all_pieces};
+
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MIN_READ_BYTES: usize = 4 * 1024;
+const MAX_READ_BYTES: usize = 64 * 1024;
+/// Interim answers before the real one.
+const MAX_INTERIM_HEADS: usize = 16;
+
+/// An answer whose head has come.
+#[derive(Debug)]
+pub struct Exchange {
+    transport: Transport,
+    head: ResponseHead,
+    buffer: Vec<u8>,
+    /// Everything before this was used.
+    start: usize,
+    /// Bytes asked for with the next read; grows while reads fill it.
+    read_bytes: usize,
+    left: Left,
+    request_was_sent: bool,
+    key: (Arc<str>, u64),
+    worker: usize,
+}
+
+#[derive(Debug)]
+enum Left {
+    Nothing,
+    Bytes(u64),
+    Chunks(ChunkedDecoder),
+    UntilClose,
+}
+
+impl Exchange {
+    /// Sends the request in one write where the socket takes it, and waits for the answer's head.
+    pub(super) fn start(
+        mut transport: Transport,
+        request: &[&[u8]],
+        key: (Arc<str>, u64),
+        worker: usize,
+    ) -> Result<Self, UpstreamError> {
+        // A provider may answer before it has read everything, and close: then its answer is what counts.
+        let request_was_sent = write_all_pieces(&mut transport, request).is_ok();
+        let mut buffer = Vec::new();
+        let mut start = 0;
+        let mut interim = 0;
+        let mut searched = 0;
+        let head = loop {
+            let unread = buffer.get(start..).unwrap_or_default();
+            match head_end(unread, searched).map_err(|_| UpstreamError::Invalid)? {
+                Some(end) => {
+                    let text = unread.get(..end).unwrap_or_default();
+                    let head = ResponseHead::parse(text).map_err(|_| UpstreamError::Invalid)?;
+                    start += end;
+                    searched = 0;
+                    if head.status != 101 && (100..200).contains(&head.status) && interim < MAX_INTERIM_HEADS
+                    {
+                        interim += 1;
+                        continue;
+                    }
+                    if head.status < 200 {
+                        return Err(UpstreamError::Invalid);
+                    }
+                    break head;
+                }
+                None if unread.len() > MAX_HEAD_BYTES => return Err(UpstreamError::Invalid),
+                None => searched = unread.len(),
+            }
+            let nothing_came = buffer.is_empty();
+            match fill(&mut transport, &mut buffer, MIN_READ_BYTES) {
+                Ok(0) | Err(_) if nothing_came => return Err(UpstreamError::Unreachable),
+                Ok(0) | Err(_) => return Err(UpstreamError::Broken),
+                Ok(_) => {}
+            }
+        };
+        let left = match head.body {
+            BodyLength::None | BodyLength::Known(0) => Left::Nothing,
+            BodyLength::Known(length) => Left::Bytes(length),
+            BodyLength::Chunked => Left::Chunks(ChunkedDecoder::default()),
+            BodyLength::UntilClose => Left::UntilClose,
+        };
+        Ok(Self {
+            transport,
+            head,
+            buffer,
+            start,
+            read_bytes: MIN_READ_BYTES,
+            left,
+            request_was_sent,
+            key,
+            worker,
+        })
+    }
+
+    /// The answer's head.
+    pub fn head(&self) -> &ResponseHead {
+        &self.head
+    }
+
+    /// The next bytes of the body, as they come; `None` when it is complete. Read them with
+    /// [`Exchange::bytes`].
+    ///
+    /// # Errors
+    /// `Broken` when the connection ended before the body did, or its framing is wrong. The watch says when it
+    /// was an interruption.
+    pub fn next(&mut self) -> Result<Option<Range<usize>>, UpstreamError> {
+        loop {
+            let unread = self.buffer.get(self.start..).unwrap_or_default();
+            match &mut self.left {
+                Left::Nothing => return Ok(None),
+                Left::Bytes(left) if !unread.is_empty() => {
+                    let taken = unread.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= u64::try_from(taken).unwrap_or(0);
+                    if *left == 0 {
+                        self.left = Left::Nothing;
+                    }
+                    return Ok(Some(self.take(taken)));
+                }
+                Left::UntilClose if !unread.is_empty() => {
+                    let taken = unread.len();
+                    return Ok(Some(self.take(taken)));
+                }
+                Left::Chunks(decoder) => match decoder.next(unread).map_err(|_| UpstreamError::Broken)? {
+                    Piece::Data(range) => {
+                        let range = self.start + range.start..self.start + range.end;
+                        self.start = range.end;
+                        return Ok(Some(range));
+                    }
+                    Piece::End(used) => {
+                        self.start += used;
+                        self.left = Left::Nothing;
+                        return Ok(None);
+                    }
+                    Piece::NeedMore(used) => self.start += used,
+                },
+                Left::Bytes(_) | Left::UntilClose => {}
+            }
+            if self.start >= self.buffer.len() {
+                self.buffer.clear();
+                self.start = 0;
+            }
+            let before = self.buffer.len();
+            match fill(&mut self.transport, &mut self.buffer, self.read_bytes) {
+                Ok(0) if matches!(self.left, Left::UntilClose) => {
+                    self.left = Left::Nothing;
+                    return Ok(None);
+                }
+                Ok(0) | Err(_) => return Err(UpstreamError::Broken),
+                Ok(read) => {
+                    if read == self.read_bytes && before == 0 {
+                        self.read_bytes = (self.read_bytes * 4).min(MAX_READ_BYTES);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The bytes at a place that [`Exchange::next`] gave, until it is called again.
+    pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        self.buffer.get(range.clone()).unwrap_or_default()
+    }
+
+    /// Whether more of the body is in the buffer already, so that a write may wait for it.
+    pub fn has_buffered(&self) -> bool {
+        self.start < self.buffer.len() && !matches!(self.left, Left::Nothing)
+    }
+
+    /// Whether the body has been read to its end.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.left, Left::Nothing)
+    }
+
+    /// Ends the provider's connection now; nobody wants the rest.
+    pub fn abandon(&mut self) {
+        self.transport.socket().shutdown();
+    }
+
+    fn take(&mut self, length: usize) -> Range<usize> {
+        let range = self.start..self.start + length;
+        self.start = range.end;
+        range
+    }
+
+    pub(super) fn into_reusable(self) -> Option<(Transport, (Arc<str>, u64), usize)> {
+        let clean = self.request_was_sent
+            && self.head.keep_alive
+            && self.head.body != BodyLength::UntilClose
+            && matches!(self.left, Left::Nothing)
+            && self.start == self.buffer.len();
+        if clean {
+            Some((self.transport, self.key, self.worker))
+        } else {
+            self.transport.socket().release();
+            None
+        }
+    }
+}
+
+fn fill(transport: &mut Transport, buffer: &mut Vec<u8>, bytes: usize) -> std::io::Result<usize> {
+    let from = buffer.len();
+    buffer.resize(from + bytes, 0);
+    let result = transport.read(buffer.get_mut(from..).unwrap_or_default());
+    buffer.truncate(from + result.as_ref().map_or(0, |read| *read));
+    result
+}

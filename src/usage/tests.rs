@@ -1,0 +1,246 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::clock::UnixMillis;
+use crate::domain::*;
+use crate::id::{Email, TeamName};
+use crate::seal::MasterKey;
+use crate::store::tests::Folder;
+use crate::store::{Change, Expect, Object, Store, Write};
+
+const DAY_MS: u64 = 86_400_000;
+
+fn config() -> config::Usage {
+    config::Usage { max_queued_records: 1000, flush_interval_ms: 1, retention_days: 90 }
+}
+
+fn record(subject: &str, model: &str, at: u64) -> UsageRecord {
+    UsageRecord {
+        at: UnixMillis(at),
+        request_id: "r".to_owned(),
+        subject: subject.to_owned(),
+        token_id: "0".repeat(12),
+        account: model.split('/').next().unwrap().to_owned(),
+        model: model.to_owned(),
+        endpoint: "chat/completions".to_owned(),
+        tokens: TokenCounts { input: 10, output: 3, cached: 4, reasoning: 1, origin: TokenOrigin::Reported },
+        status: 200,
+        outcome: Outcome::Complete,
+        stream: true,
+        latency_ms: 100,
+        first_byte_ms: Some(5),
+        metadata: BTreeMap::new(),
+    }
+}
+
+fn by(keys: &[GroupKey]) -> ReportFilter {
+    ReportFilter { group_by: keys.to_vec(), ..ReportFilter::default() }
+}
+
+fn calls(rows: &[ReportRow]) -> Vec<(String, u64)> {
+    rows.iter().map(|row| (row.group.join("|"), row.calls)).collect()
+}
+
+fn expected(rows: &[(&str, u64)]) -> Vec<(String, u64)> {
+    rows.iter().map(|(group, calls)| ((*group).to_owned(), *calls)).collect()
+}
+
+fn fill(usage: &Usage) -> u64 {
+    let today = UnixMillis::now().0 / DAY_MS * DAY_MS;
+    for (subject, model, at) in [
+        ("user:ada@example.com", "main/a", today),
+        ("user:ada@example.com", "main/b", today),
+        ("user:bob@example.com", "main/a", today - 1),
+        ("virtualaccount:ci-bot", "other/a", today),
+    ] {
+        usage.reserve().unwrap().settle(record(subject, model, at));
+    }
+    let mut failed = record("user:bob@example.com", "main/a", today);
+    failed.outcome = Outcome::CallerGone;
+    failed.tokens.origin = TokenOrigin::Estimated;
+    usage.reserve().unwrap().settle(failed);
+    today
+}
+
+#[test]
+fn reports_group_and_sum() {
+    let folder = Folder::new();
+    let usage = Usage::start(&folder.0, &config());
+    let today = fill(&usage);
+    let report = |filter: &ReportFilter| calls(&usage.report(filter).unwrap());
+    let all = usage.report(&by(&[])).unwrap();
+    let whole = ReportRow {
+        group: vec![],
+        calls: 5,
+        errors: 1,
+        input_tokens: 50,
+        output_tokens: 15,
+        cached_tokens: 20,
+        reasoning_tokens: 5,
+        estimated_calls: 1,
+        latency_ms: 500,
+    };
+    assert_eq!((all.as_slice(), whole.mean_latency_ms()), ([whole.clone()].as_slice(), 100));
+    assert_eq!(
+        report(&by(&[GroupKey::User])),
+        expected(&[("", 1), ("ada@example.com", 2), ("bob@example.com", 2)])
+    );
+    assert_eq!(report(&by(&[GroupKey::VirtualAccount])), expected(&[("", 4), ("ci-bot", 1)]));
+    assert_eq!(
+        report(&by(&[GroupKey::Account, GroupKey::Model])),
+        expected(&[("main|main/a", 3), ("main|main/b", 1), ("other|other/a", 1)])
+    );
+    let day = |at| UnixMillis(at).to_iso()[..10].to_owned();
+    assert_eq!(report(&by(&[GroupKey::Day])), expected(&[(&day(today - 1), 1), (&day(today), 4)]));
+    let only = ReportFilter { subject: Some("user:bob@example.com".to_owned()), ..by(&[]) };
+    assert_eq!(report(&only), expected(&[("", 2)]));
+    // Both ends are part of it.
+    let (first, last) = (Some(UnixMillis(today - 1)), Some(UnixMillis(today)));
+    for (from, to, calls) in [(first, first, 1), (last, last, 4), (first, last, 5), (None, first, 1)] {
+        assert_eq!(report(&ReportFilter { from, to, ..by(&[]) }), expected(&[("", calls)]));
+    }
+    assert!(usage.report(&ReportFilter { from: last, to: first, ..by(&[]) }).unwrap().is_empty());
+}
+
+#[test]
+fn a_call_counts_in_every_team_of_its_user() {
+    let folder = Folder::new();
+    let usage = Usage::start(&folder.0, &config());
+    fill(&usage);
+    let store = Store::in_memory(MasterKey::new(&[7; 32]));
+    for (team, members) in
+        [("red", &["ada@example.com", "bob@example.com"][..]), ("blue", &["ada@example.com"])]
+    {
+        let team = Team {
+            name: TeamName::parse(team).unwrap(),
+            description: String::new(),
+            members: members.iter().map(|email| Email::parse(email).unwrap()).collect(),
+            managers: Default::default(),
+            created_at: UnixMillis(1),
+            updated_at: UnixMillis(1),
+        };
+        let writes = vec![Write::Put(Object::Team(team), Expect::Absent)];
+        store.commit(Change { writes, audit: vec![] }).unwrap();
+    }
+    let filter = ReportFilter { world: Some(store.snapshot()), ..by(&[GroupKey::Team]) };
+    assert_eq!(calls(&usage.report(&filter).unwrap()), expected(&[("", 1), ("blue", 2), ("red", 4)]));
+}
+
+#[test]
+fn places_are_bounded_and_come_back() {
+    let folder = Folder::new();
+    let usage = Usage::start(&folder.0, &config::Usage { max_queued_records: 3, ..config() });
+    let mut slots: Vec<Slot> = (0..3).map(|_| usage.reserve().unwrap()).collect();
+    assert_eq!(usage.reserve().unwrap_err(), NoRoom);
+    drop(slots.pop());
+    slots.push(usage.reserve().unwrap());
+    for slot in slots {
+        // Settled on another thread than it was taken on.
+        let settle = move || slot.settle(record("user:ada@example.com", "main/a", UnixMillis::now().0));
+        std::thread::spawn(settle).join().unwrap();
+    }
+    usage.flush(Duration::from_secs(60)).unwrap();
+    assert_eq!(usage.taken(), 0);
+    assert!(usage.reserve().is_ok());
+}
+
+#[test]
+fn a_record_without_a_disk_keeps_its_place() {
+    let folder = Folder::new();
+    let missing = folder.0.join("missing");
+    let usage = Usage::start(&missing, &config());
+    usage.reserve().unwrap().settle(record("user:ada@example.com", "main/a", UnixMillis::now().0));
+    assert!(matches!(usage.flush(Duration::from_secs(60)), Err(UsageError::Unavailable)));
+    assert_eq!(usage.taken(), 1);
+    // Once the disk is back nothing is missing.
+    std::fs::create_dir(&missing).unwrap();
+    assert_eq!(calls(&usage.report(&by(&[])).unwrap()), expected(&[("", 1)]));
+    assert_eq!(usage.taken(), 0);
+}
+
+#[test]
+fn records_stay_and_the_file_is_read_directly() {
+    let folder = Folder::new();
+    assert!(UsageFile::new(&folder.0).report(&by(&[])).unwrap().is_empty());
+    for round in 1..=2 {
+        let usage = Usage::start(&folder.0, &config());
+        // The same time twice, in another run too, is another record.
+        usage.reserve().unwrap().settle(record(
+            "user:ada@example.com",
+            "main/a",
+            UnixMillis::now().0 / DAY_MS * DAY_MS,
+        ));
+        usage.flush(Duration::from_secs(60)).unwrap();
+        let error = UsageFile::new(&folder.0).report(&by(&[])).unwrap_err();
+        assert!(matches!(error, UsageError::Store(StoreError::Locked(_))), "{error}");
+        usage.close();
+        assert_eq!(calls(&UsageFile::new(&folder.0).report(&by(&[])).unwrap()), expected(&[("", round)]));
+    }
+}
+
+#[test]
+fn settled_records_are_written_at_the_end() {
+    let folder = Folder::new();
+    let usage = Usage::start(&folder.0, &config::Usage { flush_interval_ms: 3_600_000, ..config() });
+    fill(&usage);
+    let late = usage.reserve().unwrap();
+    usage.close();
+    late.settle(record("user:ada@example.com", "main/a", UnixMillis::now().0));
+    assert_eq!(usage.taken(), 0);
+    assert_eq!(calls(&UsageFile::new(&folder.0).report(&by(&[])).unwrap()), expected(&[("", 5)]));
+}
+
+#[test]
+fn records_past_retention_are_removed() {
+    let folder = Folder::new();
+    let usage = Usage::start(&folder.0, &config::Usage { max_queued_records: 10_000, ..config() });
+    let now = UnixMillis::now().0;
+    for number in 0..5000 {
+        usage.reserve().unwrap().settle(record("user:ada@example.com", "main/a", now - 91 * DAY_MS + number));
+    }
+    usage.reserve().unwrap().settle(record("user:ada@example.com", "main/a", now - 89 * DAY_MS));
+    usage.flush(Duration::from_secs(60)).unwrap();
+    drop(usage);
+    // The next start prunes, in steps; messages are taken in between.
+    let usage = Usage::start(&folder.0, &config());
+    let left =
+        (0..100).map(|_| calls(&usage.report(&by(&[])).unwrap())).find(|left| left.iter().all(|l| l.1 == 1));
+    assert_eq!(left, Some(expected(&[("", 1)])));
+}
+
+#[test]
+fn coroutines_settle_and_report() {
+    may::config().set_workers(2);
+    let folder = Folder::new();
+    let usage = Arc::new(Usage::start(&folder.0, &config()));
+    let coroutines: Vec<_> = (0..20)
+        .map(|_| {
+            let usage = Arc::clone(&usage);
+            may::go!(move || {
+                usage.reserve().unwrap().settle(record(
+                    "user:ada@example.com",
+                    "main/a",
+                    UnixMillis::now().0,
+                ));
+                // A call just finished is in the report.
+                assert!(usage.report(&by(&[])).unwrap()[0].calls >= 1);
+            })
+        })
+        .collect();
+    for coroutine in coroutines {
+        coroutine.join().unwrap();
+    }
+    assert_eq!(calls(&usage.report(&by(&[])).unwrap()), expected(&[("", 20)]));
+}
+
+#[test]
+fn what_a_crash_leaves_is_read() {
+    let (folder, crashed) = (Folder::new(), Folder::new());
+    let usage = Usage::start(&folder.0, &config());
+    fill(&usage);
+    usage.flush(Duration::from_secs(60)).unwrap();
+    // The file as it is at this moment, never closed.
+    std::fs::copy(folder.0.join("usage.redb"), crashed.0.join("usage.redb")).unwrap();
+    assert_eq!(calls(&UsageFile::new(&crashed.0).report(&by(&[])).unwrap()), expected(&[("", 5)]));
+    assert_eq!(calls(&Usage::start(&crashed.0, &config()).report(&by(&[])).unwrap()), expected(&[("", 5)]));
+}

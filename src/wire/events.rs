@@ -1,0 +1,390 @@
+//! What the gateway needs to know of each event of a provider's stream: is it the end, an error, the usage
+//! chunk. Most events are told by a byte search; only the few that matter are parsed.
+
+use memchr::memmem;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::domain::{Outcome, TokenCounts};
+use crate::http::sse;
+use crate::wire::usage;
+
+/// How the end of a stream is recognised, and in which dialect an error is put into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Chunks with a `finish_reason`, then `[DONE]`.
+    Chat,
+    /// Named events with a terminal one.
+    Responses,
+    /// Other events; a clean end of the body is the end.
+    Other,
+}
+
+/// What to do with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on to the caller.
+    Pass {
+        /// It carries a piece of output.
+        is_output: bool,
+    },
+    /// It is the usage chunk that the caller did not ask for.
+    Hide,
+}
+
+/// An error that came as the first event of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamError {
+    /// The status that fits it.
+    pub status: u16,
+    /// The event's data.
+    pub body: Vec<u8>,
+}
+
+/// Reads the events of one stream.
+#[derive(Debug)]
+pub struct EventReader {
+    kind: Kind,
+    hides_usage: bool,
+    begun: bool,
+    first_error: Option<StreamError>,
+    end_seen: bool,
+    body_ended: bool,
+    errored: bool,
+    tokens: Option<TokenCounts>,
+    last_sequence: u64,
+    response_id: String,
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    x_groq: Option<Nested<'a>>,
+    #[serde(borrow, default)]
+    response: Option<Nested<'a>>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+    #[serde(default)]
+    choices: Option<Vec<Choice>>,
+    #[serde(default)]
+    sequence_number: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Nested<'a> {
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(default)]
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    delta: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+impl Choice {
+    fn is_empty(&self) -> bool {
+        self.finish_reason.is_none()
+            && self.text.as_deref().unwrap_or_default().is_empty()
+            && self.delta.as_ref().is_none_or(serde_json::Map::is_empty)
+    }
+}
+
+impl EventReader {
+    /// A reader for a stream of this kind.
+    pub fn new(kind: Kind, hides_usage: bool) -> Self {
+        Self {
+            kind,
+            hides_usage,
+            begun: false,
+            first_error: None,
+            end_seen: false,
+            body_ended: false,
+            errored: false,
+            tokens: None,
+            last_sequence: 0,
+            response_id: String::new(),
+        }
+    }
+
+    /// Reads an event.
+    pub fn read(&mut self, event: &[u8]) -> Verdict {
+        let pass = Verdict::Pass { is_output: false };
+        let Some(data) = sse::data(event) else {
+            // One engine has sent errors under a field name of their own.
+            let error = sse::lines(event).find_map(|line| line.strip_prefix(b"error:"));
+            if let Some(error) = error {
+                self.error(error.trim_ascii());
+            }
+            return pass;
+        };
+        let is_first = !self.begun;
+        self.begun = true;
+        if data.trim_ascii() == b"[DONE]" {
+            self.end_seen = true;
+            return pass;
+        }
+        let finishes = has_text_member(&data, b"\"finish_reason\":");
+        if self.kind == Kind::Chat && finishes {
+            self.end_seen = true;
+        }
+        let has_error = memmem::find(&data, b"\"error\"").is_some();
+        let has_usage = has_object_member(&data, b"\"usage\":");
+        let is_terminal = self.kind == Kind::Responses && is_terminal(event, &data);
+        if self.kind == Kind::Responses {
+            self.track(&data, is_first);
+        }
+        if !(has_error || has_usage || is_terminal) {
+            return Verdict::Pass { is_output: !finishes };
+        }
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(&data) else {
+            return Verdict::Pass { is_output: !finishes };
+        };
+        if is_terminal {
+            self.end_seen = true;
+            self.errored |= is_failure(event, &data);
+        }
+        if chunk.error.is_some() && self.kind != Kind::Responses {
+            if is_first {
+                self.begun = false;
+            }
+            self.error(&data);
+            return pass;
+        }
+        let raw = chunk
+            .usage
+            .or_else(|| chunk.response.as_ref().and_then(|nested| nested.usage))
+            .or_else(|| chunk.x_groq.as_ref().and_then(|nested| nested.usage));
+        let Some(tokens) = raw.and_then(|raw| usage::parse(raw.get().as_bytes())) else {
+            return Verdict::Pass { is_output: !finishes };
+        };
+        self.tokens = Some(tokens);
+        let nothing_else = self.kind == Kind::Chat
+            && chunk.choices.as_ref().is_none_or(|all| all.iter().all(Choice::is_empty));
+        if nothing_else && self.hides_usage {
+            return Verdict::Hide;
+        }
+        Verdict::Pass { is_output: !nothing_else && !finishes && self.kind == Kind::Chat }
+    }
+
+    /// A piece of an event too large to be held passed; it can not be read.
+    pub fn giant_event(&mut self, _last: bool) {
+        self.begun = true;
+    }
+
+    /// The body has ended as its framing says.
+    pub fn body_ended(&mut self) {
+        self.body_ended = true;
+    }
+
+    /// Whether a first event has come that is no error.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether the stream is whole.
+    pub fn is_finished(&self) -> bool {
+        self.end_seen || (self.kind == Kind::Other && self.body_ended)
+    }
+
+    /// The error that came before anything else.
+    pub fn first_error(&self) -> Option<StreamError> {
+        self.first_error.clone()
+    }
+
+    /// Counts that came since the last call.
+    pub fn take_tokens(&mut self) -> Option<TokenCounts> {
+        self.tokens.take()
+    }
+
+    /// How a stream that ended by itself has ended.
+    pub fn outcome(&self) -> Outcome {
+        if self.errored { Outcome::ProviderError } else { Outcome::Complete }
+    }
+
+    /// The events that end a stream which broke off.
+    pub fn error_event(&self, message: &str, envelope: &serde_json::Value) -> Vec<u8> {
+        match self.kind {
+            Kind::Chat => format!("data: {envelope}\n\ndata: [DONE]\n\n"),
+            Kind::Responses => {
+                let event = json!({
+                    "type": "response.failed",
+                    "sequence_number": self.last_sequence + 1,
+                    "response": {
+                        "id": self.response_id,
+                        "object": "response",
+                        "status": "failed",
+                        "error": {"code": "server_error", "message": message},
+                        "output": [],
+                    },
+                });
+                format!("event: response.failed\ndata: {event}\n\n")
+            }
+            Kind::Other => format!("event: error\ndata: {envelope}\n\n"),
+        }
+        .into_bytes()
+    }
+
+    fn error(&mut self, data: &[u8]) {
+        if !self.begun && self.first_error.is_none() {
+            self.first_error = Some(StreamError { status: error_status(data), body: data.to_vec() });
+        }
+        self.errored = true;
+        self.end_seen = true;
+    }
+
+    fn track(&mut self, data: &[u8], is_first: bool) {
+        if is_first {
+            if let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) {
+                self.last_sequence = chunk.sequence_number.unwrap_or(0);
+                self.response_id = chunk.response.and_then(|nested| nested.id).unwrap_or_default();
+            }
+            return;
+        }
+        const KEY: &[u8] = b"\"sequence_number\":";
+        if let Some(at) = memmem::find(data, KEY) {
+            let digits = data.get(at + KEY.len()..).unwrap_or_default().trim_ascii_start();
+            let end = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
+            let text =
+                digits.get(..end).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default();
+            self.last_sequence = text.parse().unwrap_or(self.last_sequence);
+        }
+    }
+}
+
+/// Whether a member's value begins with a quote, wherever the member stands.
+fn has_text_member(data: &[u8], member: &[u8]) -> bool {
+    has_member(data, member, b'"')
+}
+
+fn has_object_member(data: &[u8], member: &[u8]) -> bool {
+    has_member(data, member, b'{')
+}
+
+fn has_member(data: &[u8], member: &[u8], first: u8) -> bool {
+    memmem::find_iter(data, member).any(|at| {
+        data.get(at + member.len()..).unwrap_or_default().iter().find(|b| !b.is_ascii_whitespace())
+            == Some(&first)
+    })
+}
+
+fn event_type<'a>(event: &'a [u8], data: &'a [u8]) -> &'a [u8] {
+    if let Some(name) = sse::name(event) {
+        return name;
+    }
+    const KEY: &[u8] = b"\"type\":";
+    let rest = memmem::find(data, KEY).and_then(|at| data.get(at + KEY.len()..)).unwrap_or_default();
+    rest.split(|b| *b == b'"').nth(1).unwrap_or_default()
+}
+
+fn is_terminal(event: &[u8], data: &[u8]) -> bool {
+    matches!(
+        event_type(event, data),
+        b"response.completed" | b"response.incomplete" | b"response.failed" | b"error"
+    )
+}
+
+fn is_failure(event: &[u8], data: &[u8]) -> bool {
+    matches!(event_type(event, data), b"response.failed" | b"error")
+}
+
+/// The status that an error object speaks of; 502 when it names none.
+fn error_status(data: &[u8]) -> u16 {
+    let parsed: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
+    let error = parsed.get("error").unwrap_or(&parsed);
+    ["code", "status", "status_code"]
+        .iter()
+        .filter_map(|key| error.get(key))
+        .find_map(|value| value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok())))
+        .and_then(|status| u16::try_from(status).ok())
+        .filter(|status| (400..=599).contains(status))
+        .unwrap_or(502)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: Verdict = Verdict::Pass { is_output: true };
+    const PASS: Verdict = Verdict::Pass { is_output: false };
+
+    #[test]
+    fn a_chat_stream() {
+        let mut reader = EventReader::new(Kind::Chat, true);
+        assert_eq!(reader.read(b": hello\n\n"), PASS);
+        assert!(!reader.has_begun());
+        assert_eq!(reader.read(br#"data: {"choices":[{"index":0,"delta":{"content":"say \"usage\":{ and \"finish_reason\":\"x"}}],"usage":null}"#), OUTPUT);
+        assert!(reader.has_begun() && !reader.is_finished());
+        assert_eq!(
+            reader.read(br#"data: {"choices":[{"delta":{},"finish_reason": "stop"}],"usage":null}"#),
+            PASS
+        );
+        assert!(reader.is_finished());
+        assert_eq!(
+            reader.read(br#"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#),
+            Verdict::Hide
+        );
+        assert_eq!(reader.take_tokens().map(|t| (t.input, t.output)), Some((3, 5)));
+        assert_eq!(reader.read(b"data: [DONE]\n\n"), PASS);
+        assert_eq!(reader.outcome(), Outcome::Complete);
+    }
+
+    #[test]
+    fn usage_chunks_of_every_kind() {
+        for (event, hidden) in [
+            (&br#"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#[..], true),
+            (br#"data: {"choices":[{"index":0,"delta":{}}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#, true),
+            (br#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#, false),
+            (br#"data: {"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#, false),
+            (br#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"x_groq":{"id":"r","usage":{"prompt_tokens":3,"completion_tokens":5}}}"#, false),
+        ] {
+            let mut reader = EventReader::new(Kind::Chat, true);
+            assert_eq!(reader.read(event) == Verdict::Hide, hidden, "{}", String::from_utf8_lossy(event));
+            assert_eq!(reader.take_tokens().map(|t| (t.input, t.output)), Some((3, 5)));
+            assert_ne!(EventReader::new(Kind::Chat, false).read(event), Verdict::Hide);
+        }
+    }
+
+    #[test]
+    fn errors_first_and_later() {
+        for (event, status) in [
+            (&br#"data: {"error":{"message":"x","code":429}}"#[..], 429),
+            (br#"data: {"error":{"message":"x","code":"503"}}"#, 503),
+            (br#"data: {"error":{"message":"x","code":"rate_limit"}}"#, 502),
+            (br#"error: {"code":400,"message":"x"}"#, 400),
+        ] {
+            let mut reader = EventReader::new(Kind::Chat, true);
+            reader.read(event);
+            assert_eq!(reader.first_error().unwrap().status, status, "{}", String::from_utf8_lossy(event));
+        }
+        let mut reader = EventReader::new(Kind::Chat, true);
+        reader.read(br#"data: {"choices":[{"delta":{"role":"assistant"}}],"error":null}"#);
+        reader.read(br#"data: {"error":{"message":"x"}}"#);
+        assert_eq!(
+            (reader.first_error(), reader.outcome(), reader.is_finished()),
+            (None, Outcome::ProviderError, true)
+        );
+    }
+
+    #[test]
+    fn a_responses_stream() {
+        let mut reader = EventReader::new(Kind::Responses, false);
+        reader.read(b"event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"resp_1\",\"error\":null,\"usage\":null}}\n\n");
+        reader.read(b"event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":7,\"delta\":\"x\"}\n\n");
+        assert!(!reader.is_finished());
+        let failed = String::from_utf8(reader.error_event("m", &json!({}))).unwrap();
+        assert!(failed.contains("\"sequence_number\":8") && failed.contains("resp_1"), "{failed}");
+        reader.read(b"data: {\"type\":\"response.completed\",\"sequence_number\":8,\"response\":{\"id\":\"resp_1\",\"error\":null,\"usage\":{\"input_tokens\":4,\"output_tokens\":2}}}\n\n");
+        assert_eq!(reader.take_tokens().map(|t| (t.input, t.output)), Some((4, 2)));
+        assert_eq!((reader.is_finished(), reader.outcome()), (true, Outcome::Complete));
+    }
+}
