@@ -5,19 +5,19 @@ use serde_json::{Map, Value, json};
 use super::{Call, Result, answer};
 use crate::domain::Principal;
 use crate::failure::Failure;
-use crate::manage::{GroupKey, ReportFilter, ReportRow};
+use crate::usage::{GroupKey, ReportFilter, ReportRow};
 
 const DEFAULT_BY: &str = "user,virtual-account,model";
 
 /// The name of a group in an answer.
-fn json_name(word: &str) -> &str {
-    if word == GroupKey::VirtualAccount.as_str() { "virtualAccount" } else { word }
+fn json_name(key: GroupKey) -> &'static str {
+    if key == GroupKey::VirtualAccount { "virtualAccount" } else { key.as_str() }
 }
 
-fn shape(row: &ReportRow) -> Value {
+fn shape(by: &[GroupKey], row: &ReportRow) -> Value {
     let mut json = Map::new();
-    for (word, value) in &row.group {
-        json.insert(json_name(word).to_owned(), value.as_str().into());
+    for (key, value) in by.iter().zip(&row.group) {
+        json.insert(json_name(*key).to_owned(), value.as_str().into());
     }
     for (name, sum) in [
         ("calls", row.calls),
@@ -27,7 +27,7 @@ fn shape(row: &ReportRow) -> Value {
         ("cachedTokens", row.cached_tokens),
         ("reasoningTokens", row.reasoning_tokens),
         ("estimatedCalls", row.estimated_calls),
-        ("latencyMsAvg", row.latency_ms_sum.checked_div(row.calls).unwrap_or(0)),
+        ("latencyMsAvg", row.mean_latency_ms()),
     ] {
         json.insert(name.to_owned(), sum.into());
     }
@@ -37,7 +37,7 @@ fn shape(row: &ReportRow) -> Value {
 pub fn report(call: &Call, principal: &Principal) -> Result {
     let mut by = Vec::new();
     for word in call.query.get("by")?.unwrap_or(DEFAULT_BY).split(',') {
-        let key = GroupKey::ALL.into_iter().find(|key| key.as_str() == word);
+        let key = GroupKey::parse(word);
         let unknown = || {
             Failure::BadRequest(
                 "'by' is a list with commas of user, virtual-account, model, account, team and day".into(),
@@ -50,11 +50,11 @@ pub fn report(call: &Call, principal: &Principal) -> Result {
         by.push(key);
     }
     let filter = ReportFilter {
-        from_ms: call.query.start("from")?.map(|time| time.0),
-        to_ms: call.query.end("to")?.map(|time| time.0),
-        by,
-        subject: None,
+        from: call.query.start("from")?,
+        to: call.query.end("to")?,
+        group_by: by,
+        ..ReportFilter::default()
     };
     let rows = call.manage.usage_report(principal, &filter)?;
-    answer(json!({"data": rows.iter().map(shape).collect::<Vec<_>>()}))
+    answer(json!({"data": rows.iter().map(|row| shape(&filter.group_by, row)).collect::<Vec<_>>()}))
 }

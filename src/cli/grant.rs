@@ -22,7 +22,7 @@ use crate::domain::Role;
     note = "provider-account-access (or access): use every model of the account, or the one model, and nothing else.",
     note = "provider-account-manager (or manager): also change settings and models and manage access; on accounts only,\n  \
     never for virtual accounts.",
-    note = "Grants add up. What nobody was granted nobody may use; admins too call models under their own grants.",
+    note = "Grants add up. What nobody was granted nobody may use.",
     note = "A grant that is there already stays as it is."
 )]
 pub struct Grant {

@@ -203,6 +203,7 @@ impl Manage {
                 name,
                 provider,
                 base_url,
+                destination_by_admin: true,
                 headers: destination::headers(&spec.headers)?,
                 ca_certificates: spec.ca_certificates.clone(),
                 models: BTreeMap::new(),
@@ -248,6 +249,9 @@ impl Manage {
                     return Err(Failure::Forbidden(
                         "Only administrators may point an account at this host or its own link".into(),
                     ));
+                }
+                if endpoint != old.endpoint {
+                    new.destination_by_admin = authz::is_admin(&view.principal);
                 }
                 new.base_url.clone_from(url);
             }

@@ -19,7 +19,6 @@ pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedMod
 pub use grant::GrantFilter;
 pub use team::TeamSpec;
 pub use token::{Minted, NewToken, TokenOwner, Validity};
-pub use usage::{GroupKey, ReportFilter, ReportRow, ReportsUnavailable, UsageReports};
 pub use user::NewUser;
 pub use virtual_account::{Permission, VirtualAccountSpec, VirtualAccountView};
 
@@ -33,6 +32,7 @@ use crate::domain::Principal;
 use crate::failure::Failure;
 use crate::id::InvalidName;
 use crate::store::{CommitError, Store, World};
+use crate::usage::UsageReader;
 
 use draft::Draft;
 
@@ -54,7 +54,7 @@ pub struct Manage {
     /// Whether this is a demo: only then are there `demo` accounts.
     pub demo: bool,
     /// Sums of what was used.
-    pub usage: Arc<dyn UsageReports>,
+    pub usage: Arc<dyn UsageReader>,
 }
 
 /// A part of a list.

@@ -17,7 +17,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::api;
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::config::{Config, Network};
 use crate::http::{BodyBudget, Limits};
@@ -29,7 +28,7 @@ use crate::ops;
 use crate::relay::{Calls, Relay};
 use crate::store::{self, Demo, Store, StoreError, data_dir};
 use crate::upstream::{EgressPolicy, Upstreams};
-use crate::usage::Usage;
+use crate::usage::{Usage, UsageReader};
 
 /// Bytes of a coroutine's stack: a TLS handshake needs more than 32 KiB.
 const STACK_BYTES: usize = 128 * 1024;
@@ -184,7 +183,12 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         calls: Calls::default(),
         workers,
     };
-    let manage = Manage { store: Arc::clone(&store), tenant: config.tenant.name.clone(), demo };
+    let manage = Manage {
+        store: Arc::clone(&store),
+        tenant: config.tenant.name.clone(),
+        demo,
+        usage: Arc::clone(&usage) as Arc<dyn UsageReader>,
+    };
     let gateway = Arc::new(Gateway {
         relay,
         manage,

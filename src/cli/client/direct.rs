@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::domain::Principal;
 use crate::manage::Manage;
 use crate::store::{Demo, Options, Store, StoreError, data_dir};
+use crate::usage::UsageFile;
 
 /// The store of a gateway that does not run. It is this process's until the command ends.
 pub struct DirectTransport {
@@ -33,7 +34,8 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         Err(StoreError::Locked(_)) => return Err(ClientError::Locked(folder.clone())),
         Err(error) => return Err(ClientError::Store(error.to_string())),
     };
-    let manage = Manage { store, tenant: config.tenant.name.clone(), demo: false };
+    let usage = Arc::new(UsageFile::new(folder));
+    let manage = Manage { store, tenant: config.tenant.name.clone(), demo: false, usage };
     let principal = Principal::LocalAdministrator { uid: rustix::process::geteuid().as_raw() };
     Ok(Box::new(DirectTransport { manage, principal }))
 }
