@@ -189,6 +189,7 @@ mod tests {
             name: AccountName::parse("main").unwrap(),
             provider: ProviderType::Openai,
             base_url: "https://x.io".into(),
+            destination_by_admin: false,
             sealed_api_key: Some("SEALED-KEY".into()),
             headers: [].into(),
             ca_certificates: None,

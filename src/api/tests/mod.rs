@@ -14,22 +14,23 @@ use super::{PREFIX, Request, Response, handle};
 use crate::authn;
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
-use crate::manage::{Manage, ReportFilter, ReportRow, ReportsUnavailable, UsageReports};
+use crate::manage::Manage;
 use crate::seal::MasterKey;
 use crate::store::Store;
+use crate::usage::{ReportFilter, ReportRow, UsageError, UsageReader};
 
 pub const LOCAL: Principal = Principal::LocalAdministrator { uid: 0 };
 pub const PROVIDER_KEY: &str = "sk-provider-key-0123456789";
 
 /// Answers a fixed report and keeps what it was asked.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Reports {
     pub rows: Mutex<Vec<ReportRow>>,
     pub asked: Mutex<Vec<ReportFilter>>,
 }
 
-impl UsageReports for Reports {
-    fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, ReportsUnavailable> {
+impl UsageReader for Reports {
+    fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError> {
         self.asked.lock().unwrap().push(filter.clone());
         Ok(self.rows.lock().unwrap().clone())
     }
@@ -50,7 +51,7 @@ impl House {
             store: Arc::new(Store::in_memory(MasterKey::new(&[7; 32]))),
             tenant: "acme".into(),
             demo: false,
-            usage: Arc::clone(&reports) as Arc<dyn UsageReports>,
+            usage: Arc::clone(&reports) as Arc<dyn UsageReader>,
         };
         Self { manage, reports, said: Mutex::default() }
     }

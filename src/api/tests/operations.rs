@@ -446,41 +446,33 @@ fn one_wrong_provider_among_right_ones_is_refused() {
 }
 
 #[test]
-fn reports_are_cut_to_the_caller_and_grouped_by_team() {
-    use crate::manage::ReportRow;
+fn reports_are_cut_to_the_caller() {
+    use crate::usage::ReportRow;
     let house = House::furnished();
-    house.done(
-        "PUT",
-        "/teams",
-        json!({"manifest": {"type": "team", "name": "all", "members": ["access@x.io", "plain@x.io"]}}),
-    );
-    let row = |user: &str, calls: u64| ReportRow {
-        group: vec![("model".into(), "main/gpt".into()), ("user".into(), user.into())],
-        calls,
-        latency_ms_sum: calls * 10,
+    *house.reports.rows.lock().unwrap() = vec![ReportRow {
+        group: vec!["app".into(), "main/gpt".into()],
+        calls: 3,
+        latency_ms: 30,
         ..ReportRow::default()
-    };
-    *house.reports.rows.lock().unwrap() =
-        vec![row("access@x.io", 2), row("plain@x.io", 3), row("lead@x.io", 5)];
-    let report = house.done("GET", "/usage/report?by=team,model&from=2027-01-01&to=2027-01-31", Value::Null);
-    let mut found: Vec<(&str, u64)> = report["data"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| (text(row, "/team"), row["calls"].as_u64().unwrap()))
-        .collect();
-    found.sort_unstable();
-    assert_eq!(found, [("", 5), ("all", 5), ("search", 2)]);
-    assert_eq!(report["data"][0]["latencyMsAvg"], 10);
+    }];
+    let report = house.done(
+        "GET",
+        "/usage/report?by=virtual-account,model&from=2027-01-01&to=2027-01-31",
+        Value::Null,
+    );
+    let row = &report["data"][0];
+    assert_eq!((text(row, "/virtualAccount"), text(row, "/model")), ("app", "main/gpt"));
+    assert_eq!((row["calls"].clone(), row["latencyMsAvg"].clone()), (json!(3), json!(10)));
     let (_, _, plain) = house.token("plain@x.io", "key");
     house.ask(&plain, "GET", "/usage/report?by=day", Value::Null);
     let asked = house.reports.asked.lock().unwrap().clone();
     assert_eq!(asked[0].subject, None);
-    assert_eq!(asked[0].to_ms.unwrap() - asked[0].from_ms.unwrap(), 31 * 86_400_000);
+    assert_eq!(asked[0].from.unwrap().to_iso(), "2027-01-01T00:00:00.000Z");
+    // The last moment that counts.
+    assert_eq!(asked[0].to.unwrap().to_iso(), "2027-01-31T23:59:59.999Z");
     assert_eq!(asked[1].subject.as_deref(), Some("user:plain@x.io"));
-    for bad in ["by=phase", "by=user,user", "by=", "from=x", "by=user&by=day"] {
-        let want = if bad == "by=" { 200 } else { 400 };
-        assert_eq!(house.ask(&LOCAL, "GET", &format!("/usage/report?{bad}"), Value::Null).0, want, "{bad}");
+    for bad in ["by=phase", "by=user,user", "by=,", "from=x", "to=x", "by=user&by=day"] {
+        assert_eq!(house.ask(&LOCAL, "GET", &format!("/usage/report?{bad}"), Value::Null).0, 400, "{bad}");
     }
 }
 
