@@ -115,11 +115,14 @@ impl Query {
         Ok(Some(if date { UnixMillis((time.0 + 1).saturating_sub(DAY_MS)) } else { time }))
     }
 
-    /// The last moment that counts: a date means the end of that day.
+    /// A time before which something ends: a date means that this day is still in.
     ///
     /// # Errors
     /// When it is no date or time.
     pub fn end(&self, name: &str) -> Result<Option<UnixMillis>, Failure> {
-        self.get(name)?.map(UnixMillis::parse).transpose().map_err(bad_request)
+        let Some(text) = self.get(name)? else { return Ok(None) };
+        let time = UnixMillis::parse(text).map_err(bad_request)?;
+        let date = text.len() == DATE_CHARS;
+        Ok(Some(if date { UnixMillis(time.0.saturating_add(1)) } else { time }))
     }
 }

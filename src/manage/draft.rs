@@ -151,6 +151,7 @@ impl Audited for ProviderAccount {
             .collect();
         json!({
             "name": self.name, "provider": self.provider, "baseUrl": self.base_url,
+            "destinationByAdmin": self.destination_by_admin,
             "hasApiKey": self.sealed_api_key.is_some(), "headers": self.headers,
             "caCertificates": self.ca_certificates, "models": models,
         })

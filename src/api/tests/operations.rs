@@ -447,32 +447,31 @@ fn one_wrong_provider_among_right_ones_is_refused() {
 
 #[test]
 fn reports_are_cut_to_the_caller() {
-    use crate::usage::ReportRow;
+    use crate::usage::{GroupKey, ReportRow};
     let house = House::furnished();
     *house.reports.rows.lock().unwrap() = vec![ReportRow {
-        group: vec!["app".into(), "main/gpt".into()],
-        calls: 3,
-        latency_ms: 30,
+        group: vec!["search".into(), "main/gpt".into()],
+        calls: 2,
+        latency_ms: 20,
         ..ReportRow::default()
     }];
-    let report = house.done(
-        "GET",
-        "/usage/report?by=virtual-account,model&from=2027-01-01&to=2027-01-31",
-        Value::Null,
+    let report = house.done("GET", "/usage/report?by=team,model&from=2027-01-01&to=2027-01-31", Value::Null);
+    assert_eq!(
+        (text(&report, "/data/0/team"), text(&report, "/data/0/model"), &report["data"][0]["latencyMsAvg"]),
+        ("search", "main/gpt", &json!(10))
     );
-    let row = &report["data"][0];
-    assert_eq!((text(row, "/virtualAccount"), text(row, "/model")), ("app", "main/gpt"));
-    assert_eq!((row["calls"].clone(), row["latencyMsAvg"].clone()), (json!(3), json!(10)));
     let (_, _, plain) = house.token("plain@x.io", "key");
     house.ask(&plain, "GET", "/usage/report?by=day", Value::Null);
     let asked = house.reports.asked.lock().unwrap().clone();
     assert_eq!(asked[0].subject, None);
-    assert_eq!(asked[0].from.unwrap().to_iso(), "2027-01-01T00:00:00.000Z");
-    // The last moment that counts.
-    assert_eq!(asked[0].to.unwrap().to_iso(), "2027-01-31T23:59:59.999Z");
+    assert_eq!(asked[0].group_by, [GroupKey::Team, GroupKey::Model]);
+    assert!(asked[0].world.is_some(), "teams are looked up in the present state");
+    // Both ends belong to the report.
+    assert_eq!(asked[0].to.unwrap().0 - asked[0].from.unwrap().0, 31 * 86_400_000 - 1);
     assert_eq!(asked[1].subject.as_deref(), Some("user:plain@x.io"));
-    for bad in ["by=phase", "by=user,user", "by=,", "from=x", "to=x", "by=user&by=day"] {
-        assert_eq!(house.ask(&LOCAL, "GET", &format!("/usage/report?{bad}"), Value::Null).0, 400, "{bad}");
+    for bad in ["by=phase", "by=user,user", "by=", "from=x", "by=user&by=day"] {
+        let want = if bad == "by=" { 200 } else { 400 };
+        assert_eq!(house.ask(&LOCAL, "GET", &format!("/usage/report?{bad}"), Value::Null).0, want, "{bad}");
     }
 }
 
