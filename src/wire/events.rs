@@ -50,6 +50,7 @@ pub struct EventReader {
     begun: bool,
     first_error: Option<StreamError>,
     end_seen: bool,
+    done_seen: bool,
     body_ended: bool,
     errored: bool,
     tokens: Option<TokenCounts>,
@@ -67,6 +68,8 @@ struct Chunk<'a> {
     response: Option<Nested<'a>>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
     #[serde(default)]
     choices: Option<Vec<Choice>>,
     #[serde(default)]
@@ -108,6 +111,7 @@ impl EventReader {
             begun: false,
             first_error: None,
             end_seen: false,
+            done_seen: false,
             body_ended: false,
             errored: false,
             tokens: None,
@@ -131,12 +135,14 @@ impl EventReader {
         self.begun = true;
         if data.trim_ascii() == b"[DONE]" {
             self.end_seen = true;
+            self.done_seen = true;
             return pass;
         }
         let finishes = has_text_member(&data, b"\"finish_reason\":");
         if self.kind == Kind::Chat && finishes {
             self.end_seen = true;
         }
+        // Older servers send an error without a wrapper, told by its `object` only.
         let has_error = memmem::find(&data, b"\"error\"").is_some();
         let has_usage = has_object_member(&data, b"\"usage\":");
         let is_terminal = self.kind == Kind::Responses && is_terminal(event, &data);
@@ -153,11 +159,16 @@ impl EventReader {
             self.end_seen = true;
             self.errored |= is_failure(event, &data);
         }
-        if chunk.error.is_some() && self.kind != Kind::Responses {
+        let bare_error = chunk.object.is_some_and(|object| object.get() == "\"error\"");
+        if (chunk.error.is_some() || bare_error) && self.kind != Kind::Responses {
             if is_first {
                 self.begun = false;
             }
-            self.error(&data);
+            if bare_error && chunk.error.is_none() {
+                self.error(&[b"{\"error\":", &data[..], b"}"].concat());
+            } else {
+                self.error(&data);
+            }
             return pass;
         }
         let raw = chunk
@@ -204,6 +215,16 @@ impl EventReader {
     /// Counts that came since the last call.
     pub fn take_tokens(&mut self) -> Option<TokenCounts> {
         self.tokens.take()
+    }
+
+    /// Whether the provider put an error into the stream.
+    pub fn has_errored(&self) -> bool {
+        self.errored
+    }
+
+    /// What an errored stream still needs behind it, so that its reader stops.
+    pub fn missing_end(&self) -> &'static [u8] {
+        if self.kind == Kind::Chat && !self.done_seen { b"data: [DONE]\n\n" } else { b"" }
     }
 
     /// How a stream that ended by itself has ended.
