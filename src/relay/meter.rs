@@ -151,20 +151,9 @@ impl<'a> Meter<'a> {
 impl Drop for Meter<'_> {
     fn drop(&mut self) {
         self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let Some(slot) = self.slot.take() else { return };
-        if !self.reached_provider {
-            log::info!(
-                "call {} {} {} {} status={} not sent to the provider{}",
-                self.record.request_id,
-                self.record.subject,
-                self.record.endpoint,
-                self.record.model,
-                self.record.status,
-                self.reason.as_ref().map_or_else(String::new, |reason| format!(" reason={reason}"))
-            );
-            return;
-        }
         self.settle();
+        // A call that never got as far as the provider has used nothing.
+        let Some(slot) = self.slot.take().filter(|_| self.reached_provider) else { return };
         slot.settle(self.record.clone());
     }
 }

@@ -9,7 +9,7 @@ use crate::http::sse::{self, Event, EventSplitter};
 use crate::http::{AnswerHead, Connection};
 use crate::net::Interruption;
 use crate::upstream::{Exchange, Ready, UpstreamError};
-use crate::wire::events::{EventReader, Kind, StreamError, Verdict};
+use crate::wire::events::{self, EventReader, Kind, StreamError, Verdict};
 
 /// How long the last words to a caller may take, in milliseconds.
 const LAST_WORDS_MS: u64 = 1_000;
@@ -136,8 +136,9 @@ fn finish(
     onward: &mut Onward<'_, '_, '_>,
 ) {
     let rest = splitter.rest();
-    if !rest.is_empty() {
+    if !rest.is_empty() && !splitter.is_in_fragments() && events::is_whole(rest) {
         take(rest, reader, out, onward);
+        out.extend_from_slice(b"\n\n");
     }
     reader.body_ended();
     if reader.has_errored() {

@@ -164,11 +164,7 @@ impl EventReader {
             if is_first {
                 self.begun = false;
             }
-            if bare_error && chunk.error.is_none() {
-                self.error(&[b"{\"error\":", &data[..], b"}"].concat());
-            } else {
-                self.error(&data);
-            }
+            self.error(&data);
             return pass;
         }
         let raw = chunk
@@ -257,7 +253,7 @@ impl EventReader {
 
     fn error(&mut self, data: &[u8]) {
         if !self.begun && self.first_error.is_none() {
-            self.first_error = Some(StreamError { status: error_status(data), body: data.to_vec() });
+            self.first_error = Some(StreamError { status: error_status(data), body: wrapped(data) });
         }
         self.errored = true;
         self.end_seen = true;
@@ -316,6 +312,22 @@ fn is_terminal(event: &[u8], data: &[u8]) -> bool {
 
 fn is_failure(event: &[u8], data: &[u8]) -> bool {
     matches!(event_type(event, data), b"response.failed" | b"error")
+}
+
+/// An error as a body of its own: in a wrapper, as clients look for it there.
+fn wrapped(data: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<serde_json::Value>(data) {
+        Ok(serde_json::Value::Object(object)) if object.contains_key("error") => data.to_vec(),
+        Ok(other) => json!({"error": other}).to_string().into_bytes(),
+        Err(_) => json!({"error": {"message": String::from_utf8_lossy(data)}}).to_string().into_bytes(),
+    }
+}
+
+/// Whether the last bytes of a body are an event that lacks only its empty line.
+pub fn is_whole(rest: &[u8]) -> bool {
+    sse::data(rest).is_none_or(|data| {
+        data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok()
+    })
 }
 
 /// The status that an error object speaks of; 502 when it names none.
