@@ -22,7 +22,10 @@ pub struct Meter<'a> {
     request_bytes: u64,
     /// Pieces of output seen, for an estimate.
     output_pieces: u64,
+    /// Bytes of a plain answer, for an estimate.
+    output_bytes: u64,
     estimates: bool,
+    generates: bool,
 }
 
 impl<'a> Meter<'a> {
@@ -54,7 +57,9 @@ impl<'a> Meter<'a> {
             reached_provider: false,
             request_bytes: u64::try_from(call.request_bytes).unwrap_or(u64::MAX),
             output_pieces: 0,
+            output_bytes: 0,
             estimates: call.estimates,
+            generates: call.generates,
         }
     }
 
@@ -89,15 +94,21 @@ impl<'a> Meter<'a> {
         self.output_pieces += 1;
     }
 
+    /// Bytes of a plain answer passed.
+    pub fn output_bytes(&mut self, bytes: usize) {
+        self.output_bytes += u64::try_from(bytes).unwrap_or(0);
+    }
+
     fn settle(&mut self) {
         self.record.latency_ms = monotonic_ms().saturating_sub(self.started_ms);
         let answered = self.record.status < 400 || self.record.outcome != Outcome::ProviderError;
-        let produced = self.output_pieces > 0 || self.record.outcome == Outcome::Complete;
+        let produced = self.output_pieces + self.output_bytes > 0 || self.record.outcome == Outcome::Complete;
         if self.record.tokens.origin == TokenOrigin::None && self.estimates && answered && produced {
-            // Measured on English text and JSON: about four bytes a token in, one event a token out.
+            // Measured on English text and JSON: about four bytes a token, one event a token.
+            let plain = if self.generates { self.output_bytes / 4 } else { 0 };
             self.record.tokens = TokenCounts {
                 input: self.request_bytes / 4,
-                output: self.output_pieces,
+                output: self.output_pieces + plain,
                 origin: TokenOrigin::Estimated,
                 ..TokenCounts::default()
             };
@@ -165,4 +176,6 @@ pub struct MeteredCall<'a> {
     pub request_bytes: usize,
     /// Missing token counts are estimated.
     pub estimates: bool,
+    /// The answer is text that the model wrote, so that its length says something of tokens.
+    pub generates: bool,
 }

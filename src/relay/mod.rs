@@ -29,6 +29,7 @@ use crate::net::{Cut, Interruption};
 use crate::store::{Store, World};
 use crate::upstream::{Exchange, UpstreamError, Upstreams};
 use crate::usage::Usage;
+use crate::wire::events::Kind;
 use crate::wire::multipart;
 use crate::wire::request::{self, Edit, Inspected};
 use crate::{authn, authz, catalog};
@@ -65,6 +66,8 @@ pub struct Refusal {
     pub failure: Option<Failure>,
     /// The body was not read, or not to its end.
     pub body: UnreadBody,
+    /// The model that the call was for, once that was decided. Such a call has its own line in the log.
+    pub resolved_model: Option<String>,
 }
 
 /// Whether the connection still stands at a known place.
@@ -80,11 +83,11 @@ pub enum UnreadBody {
 
 impl Refusal {
     fn before_body(failure: Failure) -> Self {
-        Self { failure: Some(failure), body: UnreadBody::Whole }
+        Self { failure: Some(failure), body: UnreadBody::Whole, resolved_model: None }
     }
 
     fn after_body(failure: Failure) -> Self {
-        Self { failure: Some(failure), body: UnreadBody::None }
+        Self { failure: Some(failure), body: UnreadBody::None, resolved_model: None }
     }
 
     /// What a failed read means for the caller.
@@ -100,7 +103,7 @@ impl Refusal {
                     .into(),
             )),
         };
-        Self { failure, body: UnreadBody::Lost }
+        Self { failure, body: UnreadBody::Lost, resolved_model: None }
     }
 }
 
@@ -197,6 +200,7 @@ impl Relay {
             // A change came between the decision and the entry above; whoever made it did not see this call.
             self.calls.review(&self.store.snapshot(), UnixMillis::now());
         }
+        let resolved_model = permit.route().resolved_name();
         let mut meter = Meter::start(
             &self.metrics,
             slot,
@@ -208,6 +212,7 @@ impl Relay {
                 started_ms,
                 request_bytes: call.body.bytes.len(),
                 estimates: endpoint.counts_tokens,
+                generates: endpoint.stream != Kind::Other,
             },
         );
         let result = if permit.route().account.spec.provider == ProviderType::Demo {
@@ -222,7 +227,7 @@ impl Relay {
         // A cut that came after the call's end must not end the next one.
         watch.clear_cut();
         watch.disarm();
-        result
+        result.map_err(|refusal| Refusal { resolved_model: Some(resolved_model), ..refusal })
     }
 
     fn read_call(
@@ -232,7 +237,7 @@ impl Relay {
         endpoint: &Endpoint,
     ) -> Result<Call, Refusal> {
         if head.body == BodyLength::None {
-            return Err(Refusal { failure: Some(Failure::LengthRequired), body: UnreadBody::None });
+            return Err(Refusal { failure: Some(Failure::LengthRequired), body: UnreadBody::None, resolved_model: None });
         }
         if head.headers.all("content-encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
             return Err(Refusal::before_body(Failure::UnsupportedMediaType(
@@ -410,7 +415,7 @@ fn ended_by(connection: &Connection, error: UpstreamError) -> UpstreamError {
 fn upstream_refusal(error: UpstreamError, account: &str, meter: &mut Meter<'_>) -> Refusal {
     let (failure, outcome) = upstream_failure(error, account);
     meter.outcome(outcome);
-    Refusal { failure, body: UnreadBody::None }
+    Refusal { failure, body: UnreadBody::None, resolved_model: None }
 }
 
 fn upstream_failure(error: UpstreamError, account: &str) -> (Option<Failure>, Outcome) {

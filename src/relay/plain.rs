@@ -64,6 +64,7 @@ pub(super) fn relay(
             onward.meter.outcome(Outcome::CallerGone);
             return Ok(After::Abort);
         }
+        onward.meter.output_bytes(prefix.len() + bytes.len());
         head.clear();
         prefix.clear();
         if ends {

@@ -58,18 +58,13 @@ pub(super) fn relay(
         }
         let Some((head, framing, after)) = &mut begun else { continue };
         if let Some(error) = ended {
-            let flushed = std::mem::take(&mut out);
-            return Ok(broken(
-                onward,
-                connection,
-                &reader,
-                error,
-                &flushed,
-                *framing,
-                splitter.is_in_fragments(),
-            ));
+            let unwritten = Unwritten { head, out, framing: *framing, in_fragment: splitter.is_in_fragments() };
+            return Ok(broken(onward, connection, &reader, error, unwritten));
         }
         let ends = exchange.is_complete();
+        if ends {
+            out.extend_from_slice(reader.missing_end());
+        }
         if !ends && exchange.has_buffered() {
             // More is here already: one write for all of it.
             continue;
@@ -169,6 +164,7 @@ fn refused_in_stream(
         return Err(Refusal {
             failure: Some(Failure::UpstreamRefused { account, status: error.status }),
             body: super::UnreadBody::None,
+            resolved_model: None,
         });
     }
     onward.meter.status(error.status);
@@ -189,28 +185,41 @@ fn refused_in_stream(
     }
 }
 
+/// What the caller has not been sent yet.
+struct Unwritten<'a> {
+    /// Empty once it was written.
+    head: &'a [u8],
+    out: Vec<u8>,
+    framing: Framing,
+    /// The caller has a part of an event.
+    in_fragment: bool,
+}
+
 /// The stream broke off after it had begun: an error event, well separated, and a clean end of the body.
 fn broken(
     onward: Onward<'_, '_, '_>,
     connection: &mut Connection,
     reader: &EventReader,
     error: UpstreamError,
-    flushed: &[u8],
-    framing: Framing,
-    in_fragment: bool,
+    unwritten: Unwritten<'_>,
 ) -> After {
+    let Unwritten { head, mut out, framing, in_fragment } = unwritten;
     let (failure, outcome) = upstream_failure(error, &onward.account);
     onward.meter.outcome(outcome);
     let Some(failure) = failure else { return After::Abort };
-    let mut out = flushed.to_vec();
     if in_fragment || !(out.is_empty() || out.ends_with(b"\n\n") || out.ends_with(b"\r\n\r\n")) {
         out.extend_from_slice(b"\n\n");
     }
-    out.extend_from_slice(&reader.error_event(&failure.message(), &failure.openai_json()));
+    if reader.has_errored() {
+        // The provider said why; one error is enough.
+        out.extend_from_slice(reader.missing_end());
+    } else {
+        out.extend_from_slice(&reader.error_event(&failure.message(), &failure.openai_json()));
+    }
     // What cut the call must not cut its last words.
     connection.watch().clear_cut();
     connection.watch().arm(LAST_WORDS_MS);
-    let written = write(connection, framing, &[], &out, true);
+    let written = write(connection, framing, head, &out, true);
     match (written, error) {
         (Err(_), _) => After::Abort,
         (Ok(()), UpstreamError::Interrupted(Interruption::Cut(_))) => After::Close,

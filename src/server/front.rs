@@ -126,29 +126,32 @@ fn request(
     } else if let (None, Some(destination)) = (uid, relay::find(path)) {
         gateway.relay.serve(connection, head, &request_id, destination, keep_alive)
     } else {
-        Err(Refusal { failure: Some(unknown_path()), body: UnreadBody::Whole })
+        Err(Refusal { failure: Some(unknown_path()), body: UnreadBody::Whole, resolved_model: None })
     };
     match result {
         Ok(after) => after,
         Err(Refusal { failure: None, .. }) => After::Abort,
-        Err(Refusal { failure: Some(failure), body }) => {
+        Err(Refusal { failure: Some(failure), body, resolved_model }) => {
             let dialect = if is_management { Dialect::Management } else { Dialect::OpenAi };
             gateway.relay.metrics.refused(failure.status());
-            log::info!(
-                "request {request_id} from={} {} {path} status={} {} latency_ms={}",
-                caller_address(gateway, head, peer),
-                head.method,
-                failure.status(),
-                failure.message(),
-                began.elapsed().as_millis()
-            );
+            if resolved_model.is_none() {
+                log::info!(
+                    "request {request_id} from={} {} {path} status={} {} latency_ms={}",
+                    caller_address(gateway, head, peer),
+                    head.method,
+                    failure.status(),
+                    failure.message(),
+                    began.elapsed().as_millis()
+                );
+            }
             let whole = match body {
                 UnreadBody::None => true,
                 UnreadBody::Whole => connection.discard_body(head, &gateway.relay.limits),
                 UnreadBody::Lost => false,
             };
             let answer = Answer { keep_alive: keep_alive && whole, ..answer };
-            answer.refuse(connection, &failure, dialect, gateway.relay.limits.idle_timeout_ms)
+            let model = resolved_model.as_deref();
+            answer.refuse(connection, &failure, dialect, model, gateway.relay.limits.idle_timeout_ms)
         }
     }
 }
@@ -165,6 +168,7 @@ fn health(gateway: &Gateway, connection: &mut Connection, answer: &Answer<'_>) -
         return Err(Refusal {
             failure: Some(Failure::MethodNotAllowed { allow: "GET, HEAD" }),
             body: UnreadBody::Whole,
+            resolved_model: None,
         });
     }
     let limits = &gateway.relay.limits;

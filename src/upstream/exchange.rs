@@ -169,7 +169,13 @@ impl Exchange {
 
     /// Whether more of the body is in the buffer already, so that a write may wait for it.
     pub fn has_buffered(&self) -> bool {
-        self.start < self.buffer.len() && !matches!(self.left, Left::Nothing)
+        let unread = self.buffer.get(self.start..).unwrap_or_default();
+        match &self.left {
+            Left::Nothing => false,
+            // The line end after a chunk is no content: waiting for more would hold the chunk back.
+            Left::Chunks(decoder) => !matches!(decoder.clone().next(unread), Ok(Piece::NeedMore(_))),
+            Left::Bytes(_) | Left::UntilClose => !unread.is_empty(),
+        }
     }
 
     /// Whether the body has been read to its end.

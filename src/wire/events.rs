@@ -50,6 +50,7 @@ pub struct EventReader {
     begun: bool,
     first_error: Option<StreamError>,
     end_seen: bool,
+    done_seen: bool,
     body_ended: bool,
     errored: bool,
     tokens: Option<TokenCounts>,
@@ -67,6 +68,8 @@ struct Chunk<'a> {
     response: Option<Nested<'a>>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
+    #[serde(default)]
+    object: Option<String>,
     #[serde(default)]
     choices: Option<Vec<Choice>>,
     #[serde(default)]
@@ -108,6 +111,7 @@ impl EventReader {
             begun: false,
             first_error: None,
             end_seen: false,
+            done_seen: false,
             body_ended: false,
             errored: false,
             tokens: None,
@@ -131,6 +135,7 @@ impl EventReader {
         self.begun = true;
         if data.trim_ascii() == b"[DONE]" {
             self.end_seen = true;
+            self.done_seen = true;
             return pass;
         }
         let finishes = has_text_member(&data, b"\"finish_reason\":");
@@ -151,9 +156,15 @@ impl EventReader {
         };
         if is_terminal {
             self.end_seen = true;
-            self.errored |= is_failure(event, &data);
+            if is_failure(event, &data) {
+                self.begun &= !is_first;
+                self.error(&data);
+                return pass;
+            }
         }
-        if chunk.error.is_some() && self.kind != Kind::Responses {
+        // Some servers send the error object without its wrapper.
+        let is_error = chunk.error.is_some() || chunk.object.as_deref() == Some("error");
+        if is_error && self.kind != Kind::Responses {
             if is_first {
                 self.begun = false;
             }
@@ -196,6 +207,16 @@ impl EventReader {
         self.end_seen || (self.kind == Kind::Other && self.body_ended)
     }
 
+    /// Whether the provider put an error into the stream.
+    pub fn has_errored(&self) -> bool {
+        self.errored
+    }
+
+    /// What must still be said when the provider's error was its last word.
+    pub fn missing_end(&self) -> &'static [u8] {
+        if self.errored && self.kind == Kind::Chat && !self.done_seen { b"data: [DONE]\n\n" } else { b"" }
+    }
+
     /// The error that came before anything else.
     pub fn first_error(&self) -> Option<StreamError> {
         self.first_error.clone()
@@ -236,7 +257,7 @@ impl EventReader {
 
     fn error(&mut self, data: &[u8]) {
         if !self.begun && self.first_error.is_none() {
-            self.first_error = Some(StreamError { status: error_status(data), body: data.to_vec() });
+            self.first_error = Some(StreamError { status: error_status(data), body: error_body(data) });
         }
         self.errored = true;
         self.end_seen = true;
@@ -297,10 +318,20 @@ fn is_failure(event: &[u8], data: &[u8]) -> bool {
     matches!(event_type(event, data), b"response.failed" | b"error")
 }
 
+/// The body of an answer that says what an event said: clients look for `error` at the top.
+fn error_body(data: &[u8]) -> Vec<u8> {
+    let parsed: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
+    if parsed.get("error").is_some_and(|error| !error.is_null()) {
+        return data.to_vec();
+    }
+    let error = parsed.pointer("/response/error").filter(|error| !error.is_null()).unwrap_or(&parsed);
+    json!({"error": error}).to_string().into_bytes()
+}
+
 /// The status that an error object speaks of; 502 when it names none.
 fn error_status(data: &[u8]) -> u16 {
     let parsed: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
-    let error = parsed.get("error").unwrap_or(&parsed);
+    let error = parsed.get("error").filter(|error| !error.is_null()).unwrap_or(&parsed);
     ["code", "status", "status_code"]
         .iter()
         .filter_map(|key| error.get(key))
