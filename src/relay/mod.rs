@@ -237,7 +237,11 @@ impl Relay {
         endpoint: &Endpoint,
     ) -> Result<Call, Refusal> {
         if head.body == BodyLength::None {
-            return Err(Refusal { failure: Some(Failure::LengthRequired), body: UnreadBody::None, resolved_model: None });
+            return Err(Refusal {
+                failure: Some(Failure::LengthRequired),
+                body: UnreadBody::None,
+                resolved_model: None,
+            });
         }
         if head.headers.all("content-encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
             return Err(Refusal::before_body(Failure::UnsupportedMediaType(

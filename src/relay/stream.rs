@@ -58,7 +58,8 @@ pub(super) fn relay(
         }
         let Some((head, framing, after)) = &mut begun else { continue };
         if let Some(error) = ended {
-            let unwritten = Unwritten { head, out, framing: *framing, in_fragment: splitter.is_in_fragments() };
+            let unwritten =
+                Unwritten { head, out, framing: *framing, in_fragment: splitter.is_in_fragments() };
             return Ok(broken(onward, connection, &reader, error, unwritten));
         }
         let ends = exchange.is_complete();
@@ -125,6 +126,13 @@ fn take(event: &[u8], reader: &mut EventReader, out: &mut Vec<u8>, onward: &mut 
     }
 }
 
+/// Whether an event that lacks only its empty line is all there. Half of one would break the caller's parser.
+fn is_whole(event: &[u8]) -> bool {
+    sse::data(event).is_some_and(|data| {
+        data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok()
+    })
+}
+
 /// The body's end: some servers leave out the last empty line.
 fn finish(
     splitter: &EventSplitter,
@@ -133,8 +141,11 @@ fn finish(
     onward: &mut Onward<'_, '_, '_>,
 ) {
     let rest = splitter.rest();
-    if !rest.is_empty() {
+    if is_whole(rest) {
         take(rest, reader, out, onward);
+        if !out.is_empty() {
+            out.extend_from_slice(if rest.ends_with(b"\n") { b"\n" } else { b"\n\n" });
+        }
     }
     reader.body_ended();
 }

@@ -157,9 +157,12 @@ impl EventReader {
         if is_terminal {
             self.end_seen = true;
             if is_failure(event, &data) {
-                self.begun &= !is_first;
-                self.error(&data);
-                return pass;
+                self.errored = true;
+                if is_first {
+                    self.begun = false;
+                    self.error(&data);
+                    return pass;
+                }
             }
         }
         // Some servers send the error object without its wrapper.
