@@ -151,6 +151,7 @@ impl Audited for ProviderAccount {
             .collect();
         json!({
             "name": self.name, "provider": self.provider, "baseUrl": self.base_url,
+            "destinationByAdmin": self.destination_by_admin,
             "hasApiKey": self.sealed_api_key.is_some(), "headers": self.headers,
             "caCertificates": self.ca_certificates, "models": models,
         })
@@ -189,6 +190,7 @@ mod tests {
             name: AccountName::parse("main").unwrap(),
             provider: ProviderType::Openai,
             base_url: "https://x.io".into(),
+            destination_by_admin: false,
             sealed_api_key: Some("SEALED-KEY".into()),
             headers: [].into(),
             ca_certificates: None,
