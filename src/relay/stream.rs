@@ -55,7 +55,10 @@ pub(super) fn relay(
             if let Some(error) = reader.first_error() {
                 return refused_in_stream(onward, connection, &exchange, &error);
             }
-            if let Some(error) = ended {
+            // Whether events and the end came with one read or with two must make no difference.
+            if !reader.has_begun()
+                && let Some(error) = ended
+            {
                 return Err(upstream_refusal(error, &onward.account, onward.meter));
             }
             // Comments before the first event say nothing yet; the status still can.
