@@ -125,7 +125,8 @@ fn an_unreachable_provider_is_502_and_a_slow_one_504() {
         assert!(!response.text().contains(&closed.to_string()) && !response.text().contains("no-such-host"));
         assert_private(&fixture, &response);
     }
-    fixture.wait_for_outcome("provider-failed", 8);
+    // Those that were not reached at all are no calls to a provider.
+    fixture.wait_for_outcome("provider-failed", 6);
 }
 
 #[test]
