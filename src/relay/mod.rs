@@ -195,7 +195,8 @@ impl Relay {
             ))
         })?;
         let watch = Arc::clone(connection.watch());
-        let in_flight = self.calls.enter(&watch, &principal, call.model.clone());
+        let expires_at = authn::expiry(&principal, &world);
+        let in_flight = self.calls.enter(&watch, &principal, call.model.clone(), expires_at);
         if self.store.snapshot().revision() != world.revision() {
             // A change came between the decision and the entry above; whoever made it did not see this call.
             self.calls.review(&self.store.snapshot(), UnixMillis::now());
@@ -215,6 +216,7 @@ impl Relay {
         );
         let resolved_model = permit.route().resolved_name();
         let result = if permit.route().account.spec.provider == ProviderType::Demo {
+            watch.arm(self.limits.idle_timeout_ms);
             demo::answer(connection, answer, endpoint, &permit, &call.body.bytes, &mut meter)
         } else {
             self.forward(connection, answer, endpoint, permit, call, &mut meter)
@@ -324,7 +326,9 @@ impl Relay {
             .headers
             .one("content-type")
             .and_then(|value| value.get(..17))
-            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+            // Compressed in spite of what was asked for: its events can not be read.
+            && exchange.head().headers.all("content-encoding").all(|coding| coding == b"identity");
         let onward = Onward {
             relay: self,
             answer,
