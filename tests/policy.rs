@@ -180,7 +180,8 @@ impl Stage {
         let callers = ["member", "model", "manager", "team", "lead", "admin", "app"];
         for who in callers {
             let mut client = Client::connect(stage.gateway.addr);
-            let answer = client.post("/v1/chat/completions", stage.token_of(who), chat("main/m", "").as_bytes());
+            let answer =
+                client.post("/v1/chat/completions", stage.token_of(who), chat("main/m", "").as_bytes());
             assert_eq!(answer.status, 200, "{who}");
         }
         stage.gateway.wait_for_usage("user", 1 + callers.len() as u64);
