@@ -340,10 +340,10 @@ impl Connection {
     }
 }
 
-/// What of a head is too large: its first line alone, or all of it.
+/// A request line that alone is larger than a head may be is a target that is too long.
 fn too_large(head: &[u8], limits: &Limits) -> HeadError {
     match memchr::memchr(b'\n', head) {
-        Some(line) if line <= limits.max_head_bytes => HeadError::TooLarge,
+        Some(end) if end < limits.max_head_bytes => HeadError::TooLarge,
         _ => HeadError::TargetTooLong,
     }
 }

@@ -104,8 +104,8 @@ impl Answer<'_> {
     ) -> After {
         let rendered = failure.render(dialect);
         let mut lines = vec![("content-type", "application/json")];
-        lines.extend(resolved_model.map(|model| ("x-tfy-resolved-model", model)));
         lines.extend(rendered.header);
+        lines.extend(resolved_model.map(|model| ("x-tfy-resolved-model", model)));
         self.write(connection, rendered.status, &lines, rendered.body.as_bytes(), idle_timeout_ms)
     }
 }

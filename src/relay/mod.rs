@@ -29,7 +29,6 @@ use crate::net::{Cut, Interruption};
 use crate::store::{Store, World};
 use crate::upstream::{Exchange, UpstreamError, Upstreams};
 use crate::usage::Usage;
-use crate::wire::events::Kind;
 use crate::wire::multipart;
 use crate::wire::request::{self, Edit, Inspected};
 use crate::{authn, authz, catalog};
@@ -66,7 +65,7 @@ pub struct Refusal {
     pub failure: Option<Failure>,
     /// The body was not read, or not to its end.
     pub body: UnreadBody,
-    /// The model that the call was for, once that was decided. Such a call has its own line in the log.
+    /// The call was measured, so that it has its line in the log, and resolved to this model.
     pub resolved_model: Option<String>,
 }
 
@@ -82,7 +81,8 @@ pub enum UnreadBody {
 }
 
 impl Refusal {
-    fn before_body(failure: Failure) -> Self {
+    /// A refusal before the body was read.
+    pub fn before_body(failure: Failure) -> Self {
         Self { failure: Some(failure), body: UnreadBody::Whole, resolved_model: None }
     }
 
@@ -200,7 +200,6 @@ impl Relay {
             // A change came between the decision and the entry above; whoever made it did not see this call.
             self.calls.review(&self.store.snapshot(), UnixMillis::now());
         }
-        let resolved_model = permit.route().resolved_name();
         let mut meter = Meter::start(
             &self.metrics,
             slot,
@@ -212,22 +211,25 @@ impl Relay {
                 started_ms,
                 request_bytes: call.body.bytes.len(),
                 estimates: endpoint.counts_tokens,
-                generates: endpoint.stream != Kind::Other,
             },
         );
+        let resolved_model = permit.route().resolved_name();
         let result = if permit.route().account.spec.provider == ProviderType::Demo {
             demo::answer(connection, answer, endpoint, &permit, &call.body.bytes, &mut meter)
         } else {
             self.forward(connection, answer, endpoint, permit, call, &mut meter)
         };
-        if let Err(Refusal { failure: Some(failure), .. }) = &result {
-            meter.status(failure.status());
-        }
+        let result = result.map_err(|refusal| {
+            if let Some(failure) = &refusal.failure {
+                meter.refused(failure.status(), failure.message().into_owned());
+            }
+            Refusal { resolved_model: Some(resolved_model), ..refusal }
+        });
         drop(in_flight);
         // A cut that came after the call's end must not end the next one.
         watch.clear_cut();
         watch.disarm();
-        result.map_err(|refusal| Refusal { resolved_model: Some(resolved_model), ..refusal })
+        result
     }
 
     fn read_call(

@@ -9,7 +9,7 @@ use crate::http::sse::{self, Event, EventSplitter};
 use crate::http::{AnswerHead, Connection};
 use crate::net::Interruption;
 use crate::upstream::{Exchange, Ready, UpstreamError};
-use crate::wire::events::{EventReader, Kind, StreamError, Verdict};
+use crate::wire::events::{self, EventReader, Kind, StreamError, Verdict};
 
 /// How long the last words to a caller may take, in milliseconds.
 const LAST_WORDS_MS: u64 = 1_000;
@@ -55,9 +55,8 @@ pub(super) fn relay(
             if let Some(error) = reader.first_error() {
                 return refused_in_stream(onward, connection, &exchange, &error);
             }
-            // Whether events and the end came with one read or with two must make no difference.
-            if !reader.has_begun()
-                && let Some(error) = ended
+            if let Some(error) = ended
+                && !reader.has_begun()
             {
                 return Err(upstream_refusal(error, &onward.account, onward.meter));
             }
@@ -69,14 +68,10 @@ pub(super) fn relay(
         }
         let Some((head, framing, after)) = &mut begun else { continue };
         if let Some(error) = ended {
-            let unwritten =
-                Unwritten { head, out, framing: *framing, in_fragment: splitter.is_in_fragments() };
-            return Ok(broken(onward, connection, &reader, error, unwritten));
+            let fragment = splitter.is_in_fragments();
+            return Ok(broken(onward, connection, &reader, error, (head, &out), *framing, fragment));
         }
         let ends = exchange.is_complete();
-        if ends {
-            out.extend_from_slice(reader.missing_end());
-        }
         onward.arm_for_caller(connection);
         if write(connection, *framing, head, &out, ends).is_err() {
             return Ok(caller_gone(onward, &mut exchange));
@@ -133,13 +128,6 @@ fn take(event: &[u8], reader: &mut EventReader, out: &mut Vec<u8>, onward: &mut 
     }
 }
 
-/// Whether an event that lacks only its empty line is all there. Half of one would break the caller's parser.
-fn is_whole(event: &[u8]) -> bool {
-    sse::data(event).is_some_and(|data| {
-        data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok()
-    })
-}
-
 /// The body's end: some servers leave out the last empty line.
 fn finish(
     splitter: &EventSplitter,
@@ -148,13 +136,14 @@ fn finish(
     onward: &mut Onward<'_, '_, '_>,
 ) {
     let rest = splitter.rest();
-    if is_whole(rest) {
+    if !rest.is_empty() && !splitter.is_in_fragments() && events::is_whole(rest) {
         take(rest, reader, out, onward);
-        if !out.is_empty() {
-            out.extend_from_slice(if rest.ends_with(b"\n") { b"\n" } else { b"\n\n" });
-        }
+        out.extend_from_slice(b"\n\n");
     }
     reader.body_ended();
+    if reader.has_errored() {
+        out.extend_from_slice(reader.missing_end());
+    }
 }
 
 fn begin(onward: &mut Onward<'_, '_, '_>, exchange: &Exchange) -> (Vec<u8>, Framing, After) {
@@ -179,11 +168,7 @@ fn refused_in_stream(
     onward.meter.outcome(Outcome::ProviderError);
     if matches!(error.status, 401 | 403) {
         let account = onward.account;
-        return Err(Refusal {
-            failure: Some(Failure::UpstreamRefused { account, status: error.status }),
-            body: super::UnreadBody::None,
-            resolved_model: None,
-        });
+        return Err(Refusal::after_body(Failure::UpstreamRefused { account, status: error.status }));
     }
     onward.meter.status(error.status);
     let mut head = onward.answer.begin(error.status);
@@ -203,33 +188,25 @@ fn refused_in_stream(
     }
 }
 
-/// What the caller has not been sent yet.
-struct Unwritten<'a> {
-    /// Empty once it was written.
-    head: &'a [u8],
-    out: Vec<u8>,
-    framing: Framing,
-    /// The caller has a part of an event.
-    in_fragment: bool,
-}
-
 /// The stream broke off after it had begun: an error event, well separated, and a clean end of the body.
 fn broken(
     onward: Onward<'_, '_, '_>,
     connection: &mut Connection,
     reader: &EventReader,
     error: UpstreamError,
-    unwritten: Unwritten<'_>,
+    (head, unwritten): (&[u8], &[u8]),
+    framing: Framing,
+    in_fragment: bool,
 ) -> After {
-    let Unwritten { head, mut out, framing, in_fragment } = unwritten;
     let (failure, outcome) = upstream_failure(error, &onward.account);
     onward.meter.outcome(outcome);
     let Some(failure) = failure else { return After::Abort };
+    let mut out = unwritten.to_vec();
     if in_fragment || !(out.is_empty() || out.ends_with(b"\n\n") || out.ends_with(b"\r\n\r\n")) {
         out.extend_from_slice(b"\n\n");
     }
     if reader.has_errored() {
-        // The provider said why; one error is enough.
+        // The provider said itself what went wrong.
         out.extend_from_slice(reader.missing_end());
     } else {
         out.extend_from_slice(&reader.error_event(&failure.message(), &failure.openai_json()));

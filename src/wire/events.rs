@@ -68,8 +68,8 @@ struct Chunk<'a> {
     response: Option<Nested<'a>>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
-    #[serde(default)]
-    object: Option<String>,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
     #[serde(default)]
     choices: Option<Vec<Choice>>,
     #[serde(default)]
@@ -142,6 +142,7 @@ impl EventReader {
         if self.kind == Kind::Chat && finishes {
             self.end_seen = true;
         }
+        // Older servers send an error without a wrapper, told by its `object` only.
         let has_error = memmem::find(&data, b"\"error\"").is_some();
         let has_usage = has_object_member(&data, b"\"usage\":");
         let is_terminal = self.kind == Kind::Responses && is_terminal(event, &data);
@@ -156,18 +157,10 @@ impl EventReader {
         };
         if is_terminal {
             self.end_seen = true;
-            if is_failure(event, &data) {
-                self.errored = true;
-                if is_first {
-                    self.begun = false;
-                    self.error(&data);
-                    return pass;
-                }
-            }
+            self.errored |= is_failure(event, &data);
         }
-        // Some servers send the error object without its wrapper.
-        let is_error = chunk.error.is_some() || chunk.object.as_deref() == Some("error");
-        if is_error && self.kind != Kind::Responses {
+        let bare_error = chunk.object.is_some_and(|object| object.get() == "\"error\"");
+        if (chunk.error.is_some() || bare_error) && self.kind != Kind::Responses {
             if is_first {
                 self.begun = false;
             }
@@ -210,16 +203,6 @@ impl EventReader {
         self.end_seen || (self.kind == Kind::Other && self.body_ended)
     }
 
-    /// Whether the provider put an error into the stream.
-    pub fn has_errored(&self) -> bool {
-        self.errored
-    }
-
-    /// What must still be said when the provider's error was its last word.
-    pub fn missing_end(&self) -> &'static [u8] {
-        if self.errored && self.kind == Kind::Chat && !self.done_seen { b"data: [DONE]\n\n" } else { b"" }
-    }
-
     /// The error that came before anything else.
     pub fn first_error(&self) -> Option<StreamError> {
         self.first_error.clone()
@@ -228,6 +211,16 @@ impl EventReader {
     /// Counts that came since the last call.
     pub fn take_tokens(&mut self) -> Option<TokenCounts> {
         self.tokens.take()
+    }
+
+    /// Whether the provider put an error into the stream.
+    pub fn has_errored(&self) -> bool {
+        self.errored
+    }
+
+    /// What an errored stream still needs behind it, so that its reader stops.
+    pub fn missing_end(&self) -> &'static [u8] {
+        if self.kind == Kind::Chat && !self.done_seen { b"data: [DONE]\n\n" } else { b"" }
     }
 
     /// How a stream that ended by itself has ended.
@@ -260,7 +253,7 @@ impl EventReader {
 
     fn error(&mut self, data: &[u8]) {
         if !self.begun && self.first_error.is_none() {
-            self.first_error = Some(StreamError { status: error_status(data), body: error_body(data) });
+            self.first_error = Some(StreamError { status: error_status(data), body: wrapped(data) });
         }
         self.errored = true;
         self.end_seen = true;
@@ -321,20 +314,26 @@ fn is_failure(event: &[u8], data: &[u8]) -> bool {
     matches!(event_type(event, data), b"response.failed" | b"error")
 }
 
-/// The body of an answer that says what an event said: clients look for `error` at the top.
-fn error_body(data: &[u8]) -> Vec<u8> {
-    let parsed: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
-    if parsed.get("error").is_some_and(|error| !error.is_null()) {
-        return data.to_vec();
+/// An error as a body of its own: in a wrapper, as clients look for it there.
+fn wrapped(data: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<serde_json::Value>(data) {
+        Ok(serde_json::Value::Object(object)) if object.contains_key("error") => data.to_vec(),
+        Ok(other) => json!({"error": other}).to_string().into_bytes(),
+        Err(_) => json!({"error": {"message": String::from_utf8_lossy(data)}}).to_string().into_bytes(),
     }
-    let error = parsed.pointer("/response/error").filter(|error| !error.is_null()).unwrap_or(&parsed);
-    json!({"error": error}).to_string().into_bytes()
+}
+
+/// Whether the last bytes of a body are an event that lacks only its empty line.
+pub fn is_whole(rest: &[u8]) -> bool {
+    sse::data(rest).is_none_or(|data| {
+        data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok()
+    })
 }
 
 /// The status that an error object speaks of; 502 when it names none.
 fn error_status(data: &[u8]) -> u16 {
     let parsed: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
-    let error = parsed.get("error").filter(|error| !error.is_null()).unwrap_or(&parsed);
+    let error = parsed.get("error").unwrap_or(&parsed);
     ["code", "status", "status_code"]
         .iter()
         .filter_map(|key| error.get(key))
