@@ -129,7 +129,8 @@ fn a_storm_of_failing_calls_leaves_nothing_behind() {
         "storm: {answered} answered, {left} left, {} reached the provider, {recorded} recorded, seed {SEED}",
         reached.len()
     ));
-    assert_eq!(recorded, counted as u64);
+    // Calls that did not get as far as the provider are counted too, and are no usage.
+    assert!(counted as u64 >= recorded && counted as u64 <= CALLERS * CALLS, "{counted}");
     // A caller that left may have been noticed after the head went out and before the provider read it.
     assert!(recorded >= reached.len() as u64 && recorded <= reached.len() as u64 + left, "{recorded}");
     assert_eq!(fixture.post("/v1/chat/completions", &chat("main/m", ",\"how\":0")).status, 200);
