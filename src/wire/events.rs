@@ -318,6 +318,9 @@ fn is_failure(event: &[u8], data: &[u8]) -> bool {
 fn wrapped(data: &[u8]) -> Vec<u8> {
     match serde_json::from_slice::<serde_json::Value>(data) {
         Ok(serde_json::Value::Object(object)) if object.contains_key("error") => data.to_vec(),
+        Ok(failed) if failed.pointer("/response/error").is_some_and(serde_json::Value::is_object) => {
+            json!({"error": failed.pointer("/response/error")}).to_string().into_bytes()
+        }
         Ok(other) => json!({"error": other}).to_string().into_bytes(),
         Err(_) => json!({"error": {"message": String::from_utf8_lossy(data)}}).to_string().into_bytes(),
     }
