@@ -125,8 +125,9 @@ fn an_unreachable_provider_is_502_and_a_slow_one_504() {
         assert!(!response.text().contains(&closed.to_string()) && !response.text().contains("no-such-host"));
         assert_private(&fixture, &response);
     }
-    // Those that were not reached at all are no calls to a provider.
-    fixture.wait_for_outcome("provider-failed", 6);
+    fixture.wait_for_outcome("provider-failed", 8);
+    // What never reached a provider is no usage.
+    assert_eq!(fixture.gateway.wait_for_usage("user", 6)[0]["calls"], 6);
 }
 
 #[test]

@@ -157,14 +157,7 @@ impl EventReader {
         };
         if is_terminal {
             self.end_seen = true;
-            if is_failure(event, &data) {
-                self.errored = true;
-                if is_first {
-                    self.begun = false;
-                    self.error(&data);
-                    return pass;
-                }
-            }
+            self.errored |= is_failure(event, &data);
         }
         let bare_error = chunk.object.is_some_and(|object| object.get() == "\"error\"");
         if (chunk.error.is_some() || bare_error) && self.kind != Kind::Responses {
