@@ -192,6 +192,37 @@ impl Socket {
         };
     }
 
+    /// Writes all of several pieces, or stops when the other end has something to say (an answer, or its end)
+    /// while it takes no more: a provider may refuse a large request before it has read it. Says whether all was
+    /// written.
+    ///
+    /// # Errors
+    /// What the system said, `TimedOut` or `ConnectionAborted`.
+    pub fn write_unless_answered(&mut self, mut rest: &mut [IoSlice<'_>]) -> io::Result<bool> {
+        while !rest.is_empty() {
+            match self.io.inner().write_vectored(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.is_readable() {
+                        return Ok(false);
+                    }
+                    self.wait()?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_readable(&self) -> bool {
+        match self.io.inner().as_ref() {
+            Stream::Tcp(stream) => stream.peek(&mut [0]).is_ok(),
+            Stream::Unix(_) => false,
+        }
+    }
+
     /// The user id at the other end of a Unix socket.
     ///
     /// # Errors
