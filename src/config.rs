@@ -7,7 +7,6 @@ mod network;
 #[cfg(test)]
 mod tests;
 
-pub use load::{ConfigError, Problem};
 pub use network::{EgressRule, Network};
 
 use std::net::SocketAddr;

@@ -44,8 +44,6 @@ pub enum Failure {
     RequestTimeout,
     /// The object changed meanwhile, or exists, or is in use.
     Conflict(Cow<'static, str>),
-    /// Shown once, and that was it.
-    Gone(Cow<'static, str>),
     /// A request body is needed and its length is not known.
     LengthRequired,
     /// The body is larger than `server.max_body_bytes`.
@@ -58,8 +56,6 @@ pub enum Failure {
     ExpectationFailed,
     /// The head is larger than `server.max_head_bytes`, or has more lines than `server.max_headers`.
     HeadTooLarge,
-    /// Too many calls.
-    TooManyRequests(Cow<'static, str>),
     /// A method or transfer coding that is not implemented.
     NotImplemented(Cow<'static, str>),
     /// The gateway has no room or is shutting down.
@@ -121,14 +117,12 @@ impl Failure {
             Self::MethodNotAllowed { .. } => 405,
             Self::RequestTimeout => 408,
             Self::Conflict(_) => 409,
-            Self::Gone(_) => 410,
             Self::LengthRequired => 411,
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
             Self::UnsupportedMediaType(_) => 415,
             Self::ExpectationFailed => 417,
             Self::Unprocessable(_) => 422,
-            Self::TooManyRequests(_) => 429,
             Self::HeadTooLarge => 431,
             Self::Internal => 500,
             Self::NotImplemented(_) => 501,
@@ -150,8 +144,6 @@ impl Failure {
             | Self::Forbidden(text)
             | Self::NotFound(text)
             | Self::Conflict(text)
-            | Self::Gone(text)
-            | Self::TooManyRequests(text)
             | Self::UnsupportedMediaType(text)
             | Self::NotImplemented(text)
             | Self::Unavailable(text) => text.clone(),
@@ -199,7 +191,6 @@ impl Failure {
         match self {
             Self::Unauthenticated => "Error",
             Self::ModelForbidden { .. } | Self::Forbidden(_) | Self::AccessRevoked => "AuthorizationError",
-            Self::TooManyRequests(_) => "RateLimitError",
             Self::UpstreamUnreachable { .. }
             | Self::UpstreamRefused { .. }
             | Self::UpstreamInvalid { .. }
@@ -243,7 +234,7 @@ impl Failure {
         let header = match self {
             Self::Unauthenticated => Some(("www-authenticate", "Bearer")),
             Self::MethodNotAllowed { allow } => Some(("allow", *allow)),
-            Self::Unavailable(_) | Self::TooManyRequests(_) => Some(("retry-after", "1")),
+            Self::Unavailable(_) => Some(("retry-after", "1")),
             _ => None,
         };
         Rendered { status: self.status(), body: body.to_string(), header }

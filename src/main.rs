@@ -1,8 +1,6 @@
 //! `gateway`: one static binary that gives an organisation its own keys to the models of many providers.
 //! ARCHITECTURE.md is the map.
 
-#![allow(dead_code, unused_imports, reason = "removed when the parts are joined")]
-
 mod api;
 mod authn;
 mod authz;

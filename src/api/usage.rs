@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Call, Result, answer};
+use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
 use crate::usage::{GroupKey, ReportFilter, ReportRow};
@@ -51,7 +52,7 @@ pub fn report(call: &Call, principal: &Principal) -> Result {
     }
     let filter = ReportFilter {
         from: call.query.start("from")?,
-        to: call.query.end("to")?,
+        to: call.query.end("to")?.map(|end| UnixMillis(end.0.saturating_sub(1))),
         group_by: by,
         ..ReportFilter::default()
     };

@@ -40,7 +40,13 @@ impl Serve {
     /// Serves until a signal ends it.
     pub fn run(self, output: &Output) -> ExitCode {
         match self.prepare() {
-            Ok(config) => crate::server::run(config, self.demo),
+            Ok(config) => {
+                let temporary = (self.demo && self.data_dir.is_none()).then(|| config.store.data_dir.clone());
+                let code = crate::server::run(config, self.demo);
+                // Nothing of a demo in a folder of its own is worth keeping; a failure leaves a folder in /tmp.
+                temporary.map(std::fs::remove_dir_all);
+                code
+            }
             Err(failure) => output.fail(&failure),
         }
     }

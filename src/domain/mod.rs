@@ -7,7 +7,7 @@ mod principal;
 mod token;
 mod usage;
 
-pub use account::{Endpoint, EndpointError, Model, ModelType, ProviderAccount, ProviderType};
+pub use account::{Endpoint, Model, ModelType, ProviderAccount, ProviderType};
 pub use audit::AuditEntry;
 pub use grant::{Grant, GrantSource, Role, Target};
 pub use principal::{Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};

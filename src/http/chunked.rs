@@ -143,11 +143,6 @@ impl ChunkedDecoder {
         }
         Ok(if self.state == State::Done { Piece::End(at) } else { Piece::NeedMore(at) })
     }
-
-    /// Whether the whole body has been read.
-    pub fn is_done(&self) -> bool {
-        self.state == State::Done
-    }
 }
 
 #[cfg(test)]
@@ -170,7 +165,7 @@ mod tests {
                 }
             }
         }
-        Ok((out, decoder.is_done()))
+        Ok((out, decoder.state == State::Done))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::chunked::{ChunkedDecoder, Piece};
-use super::head::{BodyLength, HeadError, RequestHead, Version, head_end};
+use super::head::{BodyLength, HeadError, RequestHead, head_end};
 use crate::net::{Registration, Transport, Watch, write_all_pieces};
 
 const READ_BYTES: usize = 8 * 1024;
@@ -315,11 +315,6 @@ impl Connection {
                 Ok(read) => dropped += read,
             }
         }
-    }
-
-    /// Whether an HTTP/1.1 caller can take a chunked answer.
-    pub fn takes_chunks(head: &RequestHead) -> bool {
-        head.version == Version::Http11
     }
 
     fn unread(&self) -> &[u8] {

@@ -10,7 +10,6 @@ mod head;
 pub mod sse;
 
 pub use answer::AnswerHead;
-pub use chunked::{ChunkedDecoder, InvalidChunk, Piece};
-pub use connection::{BodyBudget, BodyReservation, BufferedBody, Connection, Limits, ReadError};
+pub use chunked::{ChunkedDecoder, Piece};
+pub use connection::{BodyBudget, BufferedBody, Connection, Limits, ReadError};
 pub use head::{BodyLength, HeadError, Headers, RequestHead, ResponseHead, Version, head_end};
-pub use sse::{Event, EventSplitter};

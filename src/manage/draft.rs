@@ -151,6 +151,7 @@ impl Audited for ProviderAccount {
             .collect();
         json!({
             "name": self.name, "provider": self.provider, "baseUrl": self.base_url,
+            "destinationByAdmin": self.destination_by_admin,
             "hasApiKey": self.sealed_api_key.is_some(), "headers": self.headers,
             "caCertificates": self.ca_certificates, "models": models,
         })
@@ -164,4 +165,42 @@ pub(super) fn delete_grants_of(draft: &mut Draft, view: &View, subject: &Subject
         draft.delete(Key::grant(grant), grant.revision);
     }
     grants.iter().map(|grant| grant.audited()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMillis;
+    use crate::domain::{Owner, ProviderType};
+    use crate::id::{AccountName, Email, SlugName, TokenId};
+
+    #[test]
+    fn the_audit_log_gets_no_secrets() {
+        let token = Token {
+            id: TokenId::parse("0123456789ab").unwrap(),
+            owner: Owner::User(Email::parse("ada@x.io").unwrap()),
+            name: SlugName::parse("laptop").unwrap(),
+            secret_hash: "SECRET-HASH".into(),
+            expires_at: None,
+            created_at: UnixMillis(1),
+            created_by: "local:uid:0".into(),
+            replaces: None,
+        };
+        let account = ProviderAccount {
+            name: AccountName::parse("main").unwrap(),
+            provider: ProviderType::Openai,
+            base_url: "https://x.io".into(),
+            destination_by_admin: false,
+            sealed_api_key: Some("SEALED-KEY".into()),
+            headers: [].into(),
+            ca_certificates: None,
+            models: [].into(),
+            created_at: UnixMillis(1),
+            updated_at: UnixMillis(1),
+            created_by: "local:uid:0".into(),
+        };
+        let kept = format!("{}{}", token.audited(), account.audited());
+        assert!(!kept.contains("SECRET-HASH") && !kept.contains("SEALED-KEY"), "{kept}");
+        assert!(kept.contains("\"hasApiKey\":true"));
+    }
 }

@@ -174,7 +174,9 @@ impl Manage {
             let Some(change) = draft.into_change() else { return Ok(answer) };
             match self.store.commit(change) {
                 Ok(_) => return Ok(answer),
-                Err(CommitError::Conflict(_)) => {}
+                Err(CommitError::Conflict(key)) => {
+                    log::debug!("{} changed meanwhile; looking again", key.as_str())
+                }
                 Err(CommitError::Busy) => {
                     return Err(Failure::Unavailable("Too many changes wait for the disk; try again".into()));
                 }
@@ -183,7 +185,10 @@ impl Manage {
                         "The disk refused the change; nothing was changed".into(),
                     ));
                 }
-                Err(CommitError::Invalid(_)) => return Err(Failure::Internal),
+                Err(CommitError::Invalid(error)) => {
+                    log::error!("a change was refused by the store: {error}");
+                    return Err(Failure::Internal);
+                }
             }
         }
         Err(Failure::Conflict("Others changed the same objects meanwhile; try again".into()))

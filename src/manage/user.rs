@@ -185,7 +185,8 @@ impl Manage {
                 }
             }
             let grants = delete_grants_of(&mut draft, view, &subject);
-            if !force && !(teams.is_empty() && grants.is_empty()) {
+            let in_use = !teams.is_empty() || !grants.is_empty();
+            if in_use && !force {
                 return Err(Failure::Conflict(
                     format!(
                         "'{email}' is in {} teams and holds {} grants; remove them first, or delete with forceDelete=true",

@@ -106,7 +106,7 @@ impl Manage {
             let subject = Subject::VirtualAccount(account.name.clone());
             let mut before = vec![];
             let mut after = vec![];
-            let targets = spec.permissions.as_ref().map(|wanted| self.targets(wanted)).transpose()?;
+            let targets = spec.permissions.as_ref().map(|wanted| self.targets(view, wanted)).transpose()?;
             if let Some(targets) = &targets {
                 let source = GrantSource::Manifest(format!("virtual-account/{}", account.name));
                 for grant in view.world.grants_of(&subject).iter().filter(|grant| grant.source == source) {
@@ -119,7 +119,6 @@ impl Manage {
                 }
                 for target in targets {
                     grant::guard_target(&mut draft, view, target)?;
-                    self.check_provider(view, spec, target)?;
                     if grant::find(view, &subject, Role::Access, target).is_some() {
                         continue;
                     }
@@ -177,18 +176,18 @@ impl Manage {
         })
     }
 
-    /// What the permissions are on. Only their form is looked at.
-    fn targets(&self, permissions: &[Permission]) -> Result<BTreeSet<Target>, Failure> {
+    /// What the permissions are on. Each must name what is there, as it is.
+    fn targets(&self, view: &View, permissions: &[Permission]) -> Result<BTreeSet<Target>, Failure> {
         if permissions.is_empty() {
             return Err(refused("permissions is empty; leave it out to keep access as it is"));
         }
         if permissions.len() > grant::MAX_GRANTS {
             return Err(refused(format!("A virtual account has at most {} permissions", grant::MAX_GRANTS)));
         }
-        permissions.iter().map(|permission| self.target(permission)).collect()
+        permissions.iter().map(|permission| self.target(view, permission)).collect()
     }
 
-    fn target(&self, permission: &Permission) -> Result<Target, Failure> {
+    fn target(&self, view: &View, permission: &Permission) -> Result<Target, Failure> {
         let fqn = &permission.resource_fqn;
         let form = || {
             refused(format!(
@@ -212,17 +211,12 @@ impl Manage {
         if permission.role_id != role {
             return Err(refused(format!("A virtual account can have {role} on '{fqn}' and nothing else")));
         }
-        Target::parse(&text).map_err(invalid)
-    }
-
-    /// The FQN must name the protocol that the account really has.
-    fn check_provider(&self, view: &View, spec: &VirtualAccountSpec, target: &Target) -> Result<(), Failure> {
-        let right = self.permission(view, target).map(|permission| permission.resource_fqn);
-        let known = spec.permissions.iter().flatten();
-        match right {
-            Some(right) if known.clone().any(|permission| permission.resource_fqn == right) => Ok(()),
-            Some(right) => Err(refused(format!("'{target}' has the FQN '{right}'"))),
-            None => Err(refused(format!("There is no '{target}'"))),
+        let target = Target::parse(&text).map_err(invalid)?;
+        // The FQN must name the protocol that the account really has.
+        match self.permission(view, &target) {
+            Some(right) if right.resource_fqn == *fqn => Ok(target),
+            Some(right) => Err(refused(format!("'{target}' has the FQN '{}'", right.resource_fqn))),
+            None => Err(refused(format!("There is no provider account '{account}'"))),
         }
     }
 

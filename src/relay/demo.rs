@@ -91,10 +91,12 @@ pub(super) fn answer(
         "model": permit.route().model_id(),
     });
     let with = |object: &str, more: Value| {
-        let mut all = common.clone();
-        all["object"] = json!(object);
-        for (key, value) in more.as_object().into_iter().flatten() {
-            all[key] = value.clone();
+        let mut all = json!({"object": object});
+        if let Value::Object(all) = &mut all {
+            let parts = [common.as_object(), more.as_object()];
+            all.extend(
+                parts.into_iter().flatten().flatten().map(|(key, value)| (key.clone(), value.clone())),
+            );
         }
         all
     };

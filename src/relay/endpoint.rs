@@ -91,13 +91,6 @@ fn below_prefix(rest: &str) -> Option<Destination<'_>> {
     ENDPOINTS.iter().find(|endpoint| endpoint.path == rest).map(Destination::Relay)
 }
 
-/// Whether a path is below an inference prefix, so that its errors have that dialect.
-pub fn is_inference(path: &str) -> bool {
-    PREFIXES
-        .iter()
-        .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

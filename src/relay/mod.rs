@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use answer::{After, Answer};
 pub use calls::Calls;
-pub use endpoint::{Destination, ENDPOINTS, Endpoint, find, is_inference};
+pub use endpoint::{Destination, Endpoint, find};
 pub use headers::sane_request_id;
 
 use crate::authz::Permit;

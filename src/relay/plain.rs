@@ -4,7 +4,7 @@ use super::answer::{After, Framing};
 use super::{Onward, Refusal, ended_by, headers, upstream_failure, upstream_refusal};
 use crate::domain::Outcome;
 use crate::http::{BodyLength, Connection};
-use crate::upstream::Exchange;
+use crate::upstream::{Exchange, Ready};
 use crate::wire::usage::{self, MemberScanner};
 
 /// The largest usage object that is read.
@@ -58,19 +58,26 @@ pub(super) fn relay(
         if let Some(scanner) = &mut scanner {
             scanner.feed(bytes);
         }
-        let ends = exchange.is_complete();
+        // A look ahead, so that the end goes out with the last bytes.
+        let ahead = exchange.ready();
+        let bytes = piece.as_ref().map_or(&[][..], |range| exchange.bytes(range));
         onward.arm_for_caller(connection);
-        if write(connection, framing, &head, &prefix, bytes, ends).is_err() {
+        if write(connection, framing, &head, &prefix, bytes, ahead == Ok(Ready::Complete)).is_err() {
             onward.meter.outcome(Outcome::CallerGone);
             return Ok(After::Abort);
         }
         head.clear();
         prefix.clear();
-        if ends {
-            break;
-        }
-        onward.arm_for_provider(connection, limits.idle_timeout_ms);
-        match exchange.next() {
+        let next = match ahead {
+            Ok(Ready::Complete) => break,
+            Ok(Ready::Data(range)) => Ok(Some(range)),
+            Ok(Ready::NeedMore) => {
+                onward.arm_for_provider(connection, limits.idle_timeout_ms);
+                exchange.next()
+            }
+            Err(error) => Err(error),
+        };
+        match next {
             Ok(next) => piece = next,
             Err(error) => {
                 // A short body or a missing last chunk is how a caller sees that the answer is not whole.

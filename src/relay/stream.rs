@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::http::sse::{self, Event, EventSplitter};
 use crate::http::{AnswerHead, Connection};
 use crate::net::Interruption;
-use crate::upstream::{Exchange, UpstreamError};
+use crate::upstream::{Exchange, Ready, UpstreamError};
 use crate::wire::events::{EventReader, Kind, StreamError, Verdict};
 
 /// How long the last words to a caller may take, in milliseconds.
@@ -30,18 +30,26 @@ pub(super) fn relay(
     loop {
         let limit_ms = if begun.is_none() { limits.first_byte_timeout_ms } else { limits.idle_timeout_ms };
         onward.arm_for_provider(connection, limit_ms);
-        let next = exchange.next();
-        let ended = match next {
-            Ok(Some(range)) => {
-                splitter.push(exchange.bytes(&range));
-                collect(&mut splitter, &mut reader, &mut out, &mut onward);
-                None
+        let mut next = exchange.next();
+        // All that is here already goes out with one write; that is at most what one read took.
+        let ended = loop {
+            match next {
+                Ok(Some(range)) => {
+                    splitter.push(exchange.bytes(&range));
+                    collect(&mut splitter, &mut reader, &mut out, &mut onward);
+                }
+                Ok(None) => {
+                    finish(&splitter, &mut reader, &mut out, &mut onward);
+                    break (!reader.is_finished()).then_some(UpstreamError::Broken);
+                }
+                Err(error) => break Some(ended_by(connection, error)),
             }
-            Ok(None) => {
-                finish(&splitter, &mut reader, &mut out, &mut onward);
-                (!reader.is_finished()).then_some(UpstreamError::Broken)
-            }
-            Err(error) => Some(ended_by(connection, error)),
+            next = match exchange.ready() {
+                Ok(Ready::NeedMore) => break None,
+                Ok(Ready::Data(range)) => Ok(Some(range)),
+                Ok(Ready::Complete) => Ok(None),
+                Err(error) => Err(error),
+            };
         };
         if begun.is_none() {
             if let Some(error) = reader.first_error() {
@@ -70,10 +78,6 @@ pub(super) fn relay(
             ));
         }
         let ends = exchange.is_complete();
-        if !ends && exchange.has_buffered() {
-            // More is here already: one write for all of it.
-            continue;
-        }
         onward.arm_for_caller(connection);
         if write(connection, *framing, head, &out, ends).is_err() {
             return Ok(caller_gone(onward, &mut exchange));

@@ -216,6 +216,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         }
     }
     housekeeping(&gateway)?;
+    verify_audit(&store)?;
     let listeners = vec![
         listen::accept_on(&gateway, main, front::Surface::Main),
         listen::accept_on(&gateway, admin, front::Surface::AdminSocket),
@@ -260,6 +261,20 @@ fn ops_view(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> ops::View {
             ])
         }),
     }
+}
+
+/// Walks the audit log once, so that a log which was changed outside the gateway does not go unnoticed.
+fn verify_audit(store: &Arc<Store>) -> std::io::Result<()> {
+    let store = Arc::clone(store);
+    std::thread::Builder::new().name("audit-check".to_owned()).spawn(move || {
+        match store.verify_audit_chain() {
+            Ok(head) => {
+                log::info!("the audit log is whole: {} records, head {}", head.records, head.to_hex())
+            }
+            Err(error) => log::error!("the audit log is not whole: {error}"),
+        }
+    })?;
+    Ok(())
 }
 
 /// Ends calls that a change or an expiry denies, and drops connections to providers that idled too long.

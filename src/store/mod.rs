@@ -18,7 +18,7 @@ pub(crate) mod tests;
 pub use audit::AuditHead;
 pub use disk::open_database;
 pub use error::StoreError;
-pub use handoff::{Answer, NoAnswer, Waiter, handoff};
+pub use handoff::{Answer, NoAnswer, handoff};
 pub use object::{Change, Expect, Key, Object, Write};
 pub use world::{Account, Versioned, World, WorldError};
 

@@ -30,6 +30,17 @@ pub struct Exchange {
     worker: usize,
 }
 
+/// What can be had of a body without waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// Bytes, at this place.
+    Data(Range<usize>),
+    /// There are no more.
+    Complete,
+    /// The provider has to send more.
+    NeedMore,
+}
+
 #[derive(Debug)]
 enum Left {
     Nothing,
@@ -104,6 +115,46 @@ impl Exchange {
         &self.head
     }
 
+    /// What can be had of the body without waiting. Places that were given before stay good.
+    ///
+    /// # Errors
+    /// `Broken` when the body's framing is wrong.
+    pub fn ready(&mut self) -> Result<Ready, UpstreamError> {
+        let unread = self.buffer.get(self.start..).unwrap_or_default();
+        match &mut self.left {
+            Left::Nothing => Ok(Ready::Complete),
+            Left::Bytes(_) | Left::UntilClose if unread.is_empty() => Ok(Ready::NeedMore),
+            Left::Bytes(left) => {
+                let taken = unread.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= u64::try_from(taken).unwrap_or(0);
+                if *left == 0 {
+                    self.left = Left::Nothing;
+                }
+                Ok(Ready::Data(self.take(taken)))
+            }
+            Left::UntilClose => {
+                let taken = unread.len();
+                Ok(Ready::Data(self.take(taken)))
+            }
+            Left::Chunks(decoder) => match decoder.next(unread).map_err(|_| UpstreamError::Broken)? {
+                Piece::Data(range) => {
+                    let range = self.start + range.start..self.start + range.end;
+                    self.start = range.end;
+                    Ok(Ready::Data(range))
+                }
+                Piece::End(used) => {
+                    self.start += used;
+                    self.left = Left::Nothing;
+                    Ok(Ready::Complete)
+                }
+                Piece::NeedMore(used) => {
+                    self.start += used;
+                    Ok(Ready::NeedMore)
+                }
+            },
+        }
+    }
+
     /// The next bytes of the body, as they come; `None` when it is complete. Read them with
     /// [`Exchange::bytes`].
     ///
@@ -112,52 +163,29 @@ impl Exchange {
     /// was an interruption.
     pub fn next(&mut self) -> Result<Option<Range<usize>>, UpstreamError> {
         loop {
-            let unread = self.buffer.get(self.start..).unwrap_or_default();
-            match &mut self.left {
-                Left::Nothing => return Ok(None),
-                Left::Bytes(left) if !unread.is_empty() => {
-                    let taken = unread.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= u64::try_from(taken).unwrap_or(0);
-                    if *left == 0 {
-                        self.left = Left::Nothing;
-                    }
-                    return Ok(Some(self.take(taken)));
-                }
-                Left::UntilClose if !unread.is_empty() => {
-                    let taken = unread.len();
-                    return Ok(Some(self.take(taken)));
-                }
-                Left::Chunks(decoder) => match decoder.next(unread).map_err(|_| UpstreamError::Broken)? {
-                    Piece::Data(range) => {
-                        let range = self.start + range.start..self.start + range.end;
-                        self.start = range.end;
-                        return Ok(Some(range));
-                    }
-                    Piece::End(used) => {
-                        self.start += used;
-                        self.left = Left::Nothing;
-                        return Ok(None);
-                    }
-                    Piece::NeedMore(used) => self.start += used,
-                },
-                Left::Bytes(_) | Left::UntilClose => {}
+            match self.ready()? {
+                Ready::Data(range) => return Ok(Some(range)),
+                Ready::Complete => return Ok(None),
+                Ready::NeedMore => self.read_more()?,
             }
-            if self.start >= self.buffer.len() {
-                self.buffer.clear();
-                self.start = 0;
+        }
+    }
+
+    fn read_more(&mut self) -> Result<(), UpstreamError> {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        let before = self.buffer.len();
+        match fill(&mut self.transport, &mut self.buffer, self.read_bytes) {
+            Ok(0) if matches!(self.left, Left::UntilClose) => {
+                self.left = Left::Nothing;
+                Ok(())
             }
-            let before = self.buffer.len();
-            match fill(&mut self.transport, &mut self.buffer, self.read_bytes) {
-                Ok(0) if matches!(self.left, Left::UntilClose) => {
-                    self.left = Left::Nothing;
-                    return Ok(None);
+            Ok(0) | Err(_) => Err(UpstreamError::Broken),
+            Ok(read) => {
+                if read == self.read_bytes && before == 0 {
+                    self.read_bytes = (self.read_bytes * 4).min(MAX_READ_BYTES);
                 }
-                Ok(0) | Err(_) => return Err(UpstreamError::Broken),
-                Ok(read) => {
-                    if read == self.read_bytes && before == 0 {
-                        self.read_bytes = (self.read_bytes * 4).min(MAX_READ_BYTES);
-                    }
-                }
+                Ok(())
             }
         }
     }
@@ -165,11 +193,6 @@ impl Exchange {
     /// The bytes at a place that [`Exchange::next`] gave, until it is called again.
     pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
         self.buffer.get(range.clone()).unwrap_or_default()
-    }
-
-    /// Whether more of the body is in the buffer already, so that a write may wait for it.
-    pub fn has_buffered(&self) -> bool {
-        self.start < self.buffer.len() && !matches!(self.left, Left::Nothing)
     }
 
     /// Whether the body has been read to its end.

@@ -10,7 +10,7 @@ mod resolver;
 mod tls;
 
 pub use egress::EgressPolicy;
-pub use exchange::Exchange;
+pub use exchange::{Exchange, Ready};
 pub use pool::Upstreams;
 
 use crate::net::Interruption;

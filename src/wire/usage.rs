@@ -112,7 +112,7 @@ impl MemberScanner {
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut at = 0;
         while !self.failed
-            && !(self.found && !self.capturing)
+            && !self.found
             && let Some(&byte) = bytes.get(at)
         {
             if self.in_string {

@@ -1,0 +1,217 @@
+//! Who may do what: every route, asked by everyone, against a table that people have read.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::super::{PREFIX, ROUTES, TABLE, match_path};
+use super::{House, LOCAL, account, model};
+use crate::domain::Principal;
+
+const COLUMNS: [&str; 8] = ["nobody", "plain", "access", "keeper", "lead", "admin", "app", "local"];
+
+/// What is asked; `{plain}` and the like stand for the id of that one's token.
+fn requests() -> Vec<(&'static str, &'static str, Value)> {
+    let email = |name: &str| json!({"email": format!("{name}@x.io")});
+    let roles = |name: &str| json!({"email": format!("{name}@x.io"), "roles": ["tenant-admin"]});
+    let team = |name: &str| json!({"manifest": {"type": "team", "name": name, "members": []}});
+    let grant =
+        |role: &str, target: &str| json!({"subject": "user:plain@x.io", "role": role, "target": target});
+    vec![
+        ("GET", "/min-cli-version", Value::Null),
+        ("GET", "/tenant-id", Value::Null),
+        ("GET", "/session", Value::Null),
+        ("GET", "/users", Value::Null),
+        ("POST", "/users/register", email("new")),
+        ("PATCH", "/users/roles", roles("plain")),
+        ("PATCH", "/users/roles", roles("hidden")),
+        ("PATCH", "/users/deactivate", email("plain")),
+        ("PATCH", "/users/deactivate", email("hidden")),
+        ("PATCH", "/users/activate", email("plain")),
+        ("PATCH", "/users/activate", email("nobody")),
+        ("GET", "/users/plain@x.io", Value::Null),
+        ("GET", "/users/hidden@x.io", Value::Null),
+        ("GET", "/users/nobody@x.io", Value::Null),
+        ("DELETE", "/users/plain@x.io", Value::Null),
+        ("DELETE", "/users/hidden@x.io", Value::Null),
+        ("DELETE", "/users/hidden@x.io?forceDelete=true", Value::Null),
+        ("GET", "/teams", Value::Null),
+        ("GET", "/teams/user", Value::Null),
+        ("PUT", "/teams", team("new")),
+        ("PUT", "/teams", team("search")),
+        ("GET", "/teams/search", Value::Null),
+        ("GET", "/teams/hidden", Value::Null),
+        ("DELETE", "/teams/search", Value::Null),
+        ("DELETE", "/teams/hidden", Value::Null),
+        ("GET", "/teams/search/members", Value::Null),
+        ("GET", "/teams/hidden/members", Value::Null),
+        ("POST", "/teams/search/members", email("plain")),
+        ("POST", "/teams/hidden/members", email("plain")),
+        ("DELETE", "/teams/search/members/access@x.io", Value::Null),
+        ("DELETE", "/teams/hidden/members/hidden@x.io", Value::Null),
+        ("GET", "/provider-accounts", Value::Null),
+        ("POST", "/provider-accounts", json!({"manifest": account("new")})),
+        ("GET", "/provider-accounts/main", Value::Null),
+        ("GET", "/provider-accounts/other", Value::Null),
+        ("PATCH", "/provider-accounts/main", json!({"headers": {"x-team": "a"}})),
+        ("PATCH", "/provider-accounts/main", json!({"base_url": "http://127.0.0.1:1", "api_key": "k"})),
+        ("PATCH", "/provider-accounts/other", json!({"headers": {"x-team": "a"}})),
+        ("DELETE", "/provider-accounts/main", Value::Null),
+        ("DELETE", "/provider-accounts/other", Value::Null),
+        ("PUT", "/provider-accounts/main/credential", json!({"api_key": "sk-new"})),
+        ("PUT", "/provider-accounts/other/credential", json!({"api_key": "sk-new"})),
+        ("POST", "/provider-accounts/main/models", json!({"manifest": model("new")})),
+        ("POST", "/provider-accounts/other/models", json!({"manifest": model("new")})),
+        ("DELETE", "/provider-accounts/main/models/gpt", Value::Null),
+        ("DELETE", "/provider-accounts/main/models/none", Value::Null),
+        ("DELETE", "/provider-accounts/other/models/gpt", Value::Null),
+        ("GET", "/provider-integrations", Value::Null),
+        ("GET", "/grants", Value::Null),
+        ("POST", "/grants", grant("provider-account-access", "main")),
+        ("POST", "/grants", grant("provider-account-manager", "main")),
+        ("POST", "/grants", grant("provider-account-access", "other/gpt")),
+        ("POST", "/grants", grant("provider-account-access", "none")),
+        ("DELETE", "/grants?subject=team:search&role=provider-account-access&target=main", Value::Null),
+        ("DELETE", "/grants?subject=user:plain@x.io&role=provider-account-access&target=main", Value::Null),
+        ("DELETE", "/grants?subject=user:hidden@x.io&role=provider-account-access&target=other", Value::Null),
+        (
+            "DELETE",
+            "/grants?subject=virtualaccount:app&role=provider-account-access&target=main",
+            Value::Null,
+        ),
+        ("GET", "/tokens", Value::Null),
+        ("GET", "/tokens?user=plain@x.io", Value::Null),
+        ("GET", "/tokens?virtualAccount=app", Value::Null),
+        ("POST", "/tokens", json!({"user": "plain@x.io", "name": "new"})),
+        ("POST", "/tokens", json!({"virtualAccount": "app", "name": "new"})),
+        ("GET", "/tokens/{plain}", Value::Null),
+        ("GET", "/tokens/{app}", Value::Null),
+        ("DELETE", "/tokens/{plain}", Value::Null),
+        ("DELETE", "/tokens/{app}", Value::Null),
+        ("POST", "/tokens/{plain}/rotate", json!({"gracePeriodInMinutes": 5})),
+        ("POST", "/tokens/{app}/rotate", json!({"gracePeriodInMinutes": 0})),
+        ("GET", "/virtual-accounts", Value::Null),
+        ("PUT", "/virtual-accounts", json!({"manifest": {"type": "virtual-account", "name": "new"}})),
+        ("GET", "/virtual-accounts/app", Value::Null),
+        ("DELETE", "/virtual-accounts/app", Value::Null),
+        ("GET", "/usage/report", Value::Null),
+    ]
+}
+
+struct People {
+    house: House,
+    principals: Vec<Option<Principal>>,
+    plain: String,
+    app: String,
+}
+
+fn people() -> People {
+    let house = House::furnished();
+    let mut principals = Vec::new();
+    let (mut plain, mut app) = (String::new(), String::new());
+    for name in COLUMNS {
+        principals.push(match name {
+            "nobody" => None,
+            "local" => Some(LOCAL),
+            "app" => {
+                let (_, id, principal) = house.token("app", "key");
+                app = id;
+                Some(principal)
+            }
+            _ => {
+                let (_, id, principal) = house.token(&format!("{name}@x.io"), "key");
+                if name == "plain" {
+                    plain = id;
+                }
+                Some(principal)
+            }
+        });
+    }
+    People { house, principals, plain, app }
+}
+
+fn table() -> String {
+    let mut text = String::new();
+    let mut header = format!("{:<100}", "request");
+    for column in COLUMNS {
+        write!(header, " {column:<7}").unwrap();
+    }
+    writeln!(text, "{}", header.trim_end()).unwrap();
+    for (method, path, body) in requests() {
+        let shown = match body.pointer("/manifest/name") {
+            Some(name) => format!(" manifest {name}"),
+            None if body.is_null() => String::new(),
+            None => format!(" {body}"),
+        };
+        let mut line = format!("{:<100}", format!("{method} {path}{shown}"));
+        for at in 0..COLUMNS.len() {
+            let People { house, principals, plain, app } = people();
+            let path = path.replace("{plain}", &plain).replace("{app}", &app);
+            let body = if body.is_null() { String::new() } else { body.to_string() };
+            let response = house.call(principals[at].as_ref(), method, &path, body.as_bytes());
+            let json: Value = serde_json::from_str(&response.body).unwrap();
+            let cell = match json["pagination"]["total"].as_u64() {
+                Some(total) => format!("{}/{total}", response.status),
+                None => response.status.to_string(),
+            };
+            write!(line, " {cell:<7}").unwrap();
+        }
+        writeln!(text, "{}", line.trim_end()).unwrap();
+    }
+    text
+}
+
+#[test]
+fn who_may_do_what() {
+    let golden = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/management-policy.txt"));
+    let golden: Vec<&str> = golden.lines().filter(|line| !line.starts_with('#')).collect();
+    let table = table();
+    let found: Vec<&str> = table.lines().collect();
+    let mut difference = String::new();
+    for line in golden.iter().filter(|line| !found.contains(line)) {
+        writeln!(difference, "- {line}").unwrap();
+    }
+    for line in found.iter().filter(|line| !golden.contains(line)) {
+        writeln!(difference, "+ {line}").unwrap();
+    }
+    assert!(
+        golden == found,
+        "tests/golden/management-policy.txt says something else (-) than the gateway does (+):\n{difference}"
+    );
+}
+
+#[test]
+fn every_route_is_in_the_table() {
+    let asked: BTreeSet<(String, &str)> = requests()
+        .into_iter()
+        .map(|(method, path, _)| {
+            let path = path.split('?').next().unwrap();
+            let template = TABLE.iter().find(|route| match_path(route.path, path).is_some()).unwrap().path;
+            (method.to_owned(), template)
+        })
+        .collect();
+    for (method, path) in ROUTES {
+        let template = path.strip_prefix(PREFIX).unwrap();
+        assert!(
+            asked.contains(&((*method).to_owned(), template)),
+            "{method} {path} is not in the policy table"
+        );
+    }
+    assert_eq!(asked.len(), ROUTES.len());
+}
+
+#[test]
+fn other_methods_are_told_the_right_ones() {
+    let house = House::furnished();
+    for route in TABLE {
+        let methods: Vec<&str> = route.methods.iter().map(|(method, _)| *method).collect();
+        assert_eq!(route.allow, methods.join(", "), "{}", route.path);
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "get", ""] {
+            if !methods.contains(&method) {
+                let response = house.call(Some(&LOCAL), method, route.path, b"{}");
+                assert_eq!((response.status, response.header), (405, Some(("allow", route.allow))));
+            }
+        }
+    }
+}
