@@ -130,7 +130,10 @@ fn a_body_without_one_plain_model_is_400() {
     assert_eq!(fixture.post("/v1/chat/completions", &nested(60)).status, 200, "60 levels are no attack");
     // Relayed or refused, but no stack overflows.
     for depth in [1_000, 100_000, 1_000_000] {
-        assert!([200, 400].contains(&fixture.post("/v1/chat/completions", &nested(depth)).status), "{depth} levels");
+        assert!(
+            [200, 400].contains(&fixture.post("/v1/chat/completions", &nested(depth)).status),
+            "{depth} levels"
+        );
     }
     assert_eq!(fixture.chat("").status, 200);
 }

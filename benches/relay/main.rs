@@ -67,7 +67,7 @@ impl Options {
         let connections = text("BENCH_CONNECTIONS", "1,32,128");
         Self {
             seconds: Duration::from_secs_f64(text("BENCH_SECONDS", "3").parse().unwrap()),
-            rounds: number("BENCH_ROUNDS", 5),
+            rounds: number("BENCH_ROUNDS", 5).max(1),
             connections: connections.split(',').map(|text| text.trim().parse().unwrap()).collect(),
             held_streams: number("BENCH_STREAMS", 1000),
             workers: number("BENCH_WORKERS", cores),
@@ -239,12 +239,14 @@ fn table(proxies: &[Proxy], provider: &Provider, kind: Kind, options: &Options) 
             row(connections, proxy.target.name, total);
         }
         if let [nginx, gateway] = totals.as_slice() {
-            let ratios: Vec<f64> = gateway.rounds.iter().zip(&nginx.rounds).map(|(g, n)| g / n).collect();
+            let mut ratios: Vec<f64> = gateway.rounds.iter().zip(&nginx.rounds).map(|(g, n)| g / n).collect();
+            ratios.sort_by(f64::total_cmp);
+            let all = gateway.per_unit(gateway.cpu.total_ns) / nginx.per_unit(nginx.cpu.total_ns);
             println!(
-                "{connections:>11} gateway/nginx: {:.2} times the CPU a {unit} (rounds: {:.2} to {:.2})",
-                gateway.per_unit(gateway.cpu.total_ns) / nginx.per_unit(nginx.cpu.total_ns),
-                ratios.iter().copied().fold(f64::INFINITY, f64::min),
-                ratios.iter().copied().fold(0.0, f64::max)
+                "{connections:>11} gateway/nginx: {all:.2} times the CPU a {unit}; median round {:.2} ({:.2} to {:.2})",
+                ratios[ratios.len() / 2],
+                ratios[0],
+                ratios[ratios.len() - 1]
             );
         }
     }
@@ -268,7 +270,10 @@ fn row(connections: usize, name: &str, total: &mut Total) {
         total.seen.failures
     );
     if let Some(failure) = &total.seen.first_failure {
-        println!("            the first failure: {}", failure.escape_debug());
+        // Of an answer, the line and the message are enough.
+        let body = failure.split("\r\n\r\n").last().unwrap_or_default();
+        let line = failure.lines().next().unwrap_or_default();
+        println!("            the first failure: {line}: {}", &body.chars().take(160).collect::<String>());
     }
 }
 
