@@ -129,7 +129,8 @@ impl Log for Front {
             at: UnixMillis::now(),
             level: record.level(),
             target: record.target().into(),
-            text: text.0,
+            // Whatever a caller put into a path or a name.
+            text: crate::secret::mask_tokens(&text.0).into_owned(),
         };
         let counter = match self.sender.try_send(Box::new(line)) {
             Ok(()) => &self.shared.queued,

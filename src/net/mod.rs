@@ -4,6 +4,7 @@
 //! a system call. A connection has one [`Watch`] instead; the watcher thread wakes its coroutine when the
 //! deadline has passed, when the caller has gone, or when somebody cut the call.
 
+mod alarm;
 mod socket;
 mod transport;
 mod watch;
@@ -12,5 +13,5 @@ mod watch;
 mod tests;
 
 pub use socket::{Listener, Socket, Stream};
-pub use transport::{Transport, write_all_pieces, write_request};
+pub use transport::{Transport, slices, write_all_pieces, write_request};
 pub use watch::{Cut, Interruption, Registration, Watch, Watcher};

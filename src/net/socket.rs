@@ -9,6 +9,7 @@ use std::sync::Arc;
 use may::io::{CoIo, WaitIo};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use super::alarm::Waker;
 use super::watch::{Interruption, Watch};
 
 /// A descriptor of either kind.
@@ -62,15 +63,27 @@ enum Side {
 
 /// A connected socket. Reads and writes wait without blocking the worker, and end early when the connection's
 /// watch says so: with `TimedOut` for the deadline and `ConnectionAborted` for anything else.
-#[derive(Debug)]
 pub struct Socket {
     io: CoIo<Arc<Stream>>,
+    waker: Arc<Waker>,
     watch: Arc<Watch>,
     side: Side,
+    /// Reads since the coroutine last let others have the worker.
+    reads_in_a_row: u32,
     // Dropped last. `CoIo` closes its descriptor before it takes the number out of epoll; by then another
     // thread could have the number again, and its new socket would never hear of an event.
     _open: Arc<Stream>,
 }
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Socket({})", self.io.inner().as_raw_fd())
+    }
+}
+
+/// Reads of one socket that may follow each other without a wait. A stream that floods would have its worker to
+/// itself otherwise.
+const MAX_READS_IN_A_ROW: u32 = 16;
 
 impl Socket {
     /// Takes a caller's accepted socket under its watch.
@@ -82,14 +95,16 @@ impl Socket {
             tcp.set_nodelay(true)?;
         }
         let socket = Self::new(stream, watch, Side::Caller)?;
-        socket.watch.attach_caller(socket.io.waker());
+        socket.watch.attach_caller(Arc::clone(&socket.waker));
         Ok(socket)
     }
 
     fn new(stream: Stream, watch: Arc<Watch>, side: Side) -> io::Result<Self> {
         let open = Arc::new(stream);
         let io = CoIo::new(Arc::clone(&open)).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Self { io, watch, side, _open: open })
+        let worker = usize::try_from(open.as_raw_fd()).unwrap_or(0) % may::config().get_workers().max(1);
+        let waker = Waker::new(io.waker(), worker);
+        Ok(Self { io, waker, watch, side, reads_in_a_row: 0, _open: open })
     }
 
     /// A socket that ends when the other end of the pair is dropped: how a coroutine waits, under its watch,
@@ -163,7 +178,7 @@ impl Socket {
     }
 
     fn attach(&self) {
-        self.watch.attach_upstream(Some(self.io.waker()));
+        self.watch.attach_upstream(Some(Arc::clone(&self.waker)));
     }
 
     /// Whether a kept connection is still open and silent, as an idle one must be.
@@ -198,11 +213,11 @@ impl Socket {
     ///
     /// # Errors
     /// What the system said, `TimedOut` or `ConnectionAborted`.
-    pub fn write_unless_answered(&mut self, mut rest: &mut [IoSlice<'_>]) -> io::Result<bool> {
+    pub fn write_unless_answered(&mut self, rest: &mut &mut [IoSlice<'_>]) -> io::Result<bool> {
         while !rest.is_empty() {
             match self.io.inner().write_vectored(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Ok(written) => IoSlice::advance_slices(rest, written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.is_readable() {
                         return Ok(false);
@@ -231,6 +246,18 @@ impl Socket {
         Ok(rustix::net::sockopt::socket_peercred(self.io.inner())?.uid.as_raw())
     }
 
+    /// Lets the other coroutines of this worker go on.
+    fn give_way(&mut self) {
+        self.reads_in_a_row = 0;
+        self.waker.wake();
+        self.io.wait_io();
+    }
+
+    /// Makes the other end see an error instead of an end: what it got is not whole.
+    pub fn reset_when_closed(&self) {
+        let _ = rustix::net::sockopt::set_socket_linger(self.io.inner(), Some(std::time::Duration::ZERO));
+    }
+
     fn wait(&self) -> io::Result<()> {
         self.check()?;
         self.io.wait_io();
@@ -252,9 +279,20 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.reads_in_a_row >= MAX_READS_IN_A_ROW {
+            self.give_way();
+        }
+        self.reads_in_a_row += 1;
+        if self.side == Side::Upstream {
+            // Also where there is always something to read.
+            self.check()?;
+        }
         loop {
             match self.io.inner().read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.reads_in_a_row = 0;
+                    self.wait()?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }
@@ -301,7 +339,9 @@ impl AsRawFd for ListenerKind {
 /// A listening socket whose accept waits without blocking the worker.
 #[derive(Debug)]
 pub struct Listener {
-    io: CoIo<ListenerKind>,
+    io: CoIo<Arc<ListenerKind>>,
+    // Dropped last, as in `Socket`.
+    _open: Arc<ListenerKind>,
 }
 
 impl Listener {
@@ -324,8 +364,9 @@ impl Listener {
     }
 
     fn new(kind: ListenerKind) -> io::Result<Self> {
-        let io = CoIo::new(kind).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Self { io })
+        let open = Arc::new(kind);
+        let io = CoIo::new(Arc::clone(&open)).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self { io, _open: open })
     }
 
     /// The next connection and, for TCP, where it came from; `None` once `stop` says so. `stop` is asked after
@@ -335,7 +376,7 @@ impl Listener {
     /// What the system said, such as that descriptors have run out; the listener stays good.
     pub fn accept_unless(&self, stop: impl Fn() -> bool) -> io::Result<Option<(Stream, Option<SocketAddr>)>> {
         loop {
-            let accepted = match self.io.inner() {
+            let accepted = match self.io.inner().as_ref() {
                 ListenerKind::Tcp(listener) => {
                     listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer)))
                 }

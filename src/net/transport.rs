@@ -66,7 +66,13 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket.is_idle_and_open(),
             Self::Server(_) => false,
-            Self::Client(stream) => stream.sock.is_idle_and_open(),
+            Self::Client(stream) => {
+                let nothing_decrypted = matches!(
+                    stream.conn.reader().read(&mut [0]),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock
+                );
+                nothing_decrypted && stream.sock.is_idle_and_open()
+            }
         }
     }
 
@@ -125,22 +131,27 @@ impl Write for Transport {
     }
 }
 
-/// Sends a request to a provider. False when it was not taken whole, because the provider answered or closed
-/// before.
+/// Sends what is left of a request to a provider. False when it was not taken whole, because the provider said
+/// something or closed before.
 ///
 /// # Errors
 /// What the transport said.
-pub fn write_request(transport: &mut Transport, pieces: &[&[u8]]) -> io::Result<bool> {
-    match transport {
-        Transport::Plain(socket) => {
-            let mut slices = slices(pieces);
-            socket.write_unless_answered(&mut slices)
-        }
-        other => write_all_pieces(other, pieces).map(|()| true),
+pub fn write_request(transport: &mut Transport, rest: &mut &mut [IoSlice<'_>]) -> io::Result<bool> {
+    if let Transport::Plain(socket) = transport {
+        return socket.write_unless_answered(rest);
     }
+    // Under TLS an answer that comes early is read once all is written.
+    while !rest.is_empty() {
+        match transport.write_vectored(rest)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => IoSlice::advance_slices(rest, written),
+        }
+    }
+    transport.flush().map(|()| true)
 }
 
-fn slices<'a>(pieces: &[&'a [u8]]) -> Vec<IoSlice<'a>> {
+/// Pieces as the system takes them, the empty ones left out.
+pub fn slices<'a>(pieces: &[&'a [u8]]) -> Vec<IoSlice<'a>> {
     pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect()
 }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use may::coroutine::JoinHandle;
-use may::io::WaitIoWaker;
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
+use super::alarm::{self, Waker};
 use crate::clock::monotonic_ms;
 
 /// How late a deadline may be noticed, in milliseconds.
@@ -54,8 +54,8 @@ pub struct Watch {
 
 #[derive(Default)]
 struct Wakers {
-    caller: Option<WaitIoWaker>,
-    upstream: Option<WaitIoWaker>,
+    caller: Option<Arc<Waker>>,
+    upstream: Option<Arc<Waker>>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -128,11 +128,11 @@ impl Watch {
         (deadline != 0 && monotonic_ms() >= deadline).then_some(Interruption::Deadline)
     }
 
-    pub(super) fn attach_caller(&self, waker: WaitIoWaker) {
+    pub(super) fn attach_caller(&self, waker: Arc<Waker>) {
         self.wakers().caller = Some(waker);
     }
 
-    pub(super) fn attach_upstream(&self, waker: Option<WaitIoWaker>) {
+    pub(super) fn attach_upstream(&self, waker: Option<Arc<Waker>>) {
         self.wakers().upstream = waker;
     }
 
@@ -143,7 +143,7 @@ impl Watch {
     fn wake(&self) {
         let wakers = self.wakers();
         for waker in [&wakers.upstream, &wakers.caller].into_iter().flatten() {
-            waker.wakeup();
+            waker.wake();
         }
     }
 }
@@ -217,6 +217,7 @@ impl Watcher {
     /// # Errors
     /// When the system gives no epoll or eventfd.
     pub fn start() -> io::Result<Arc<Self>> {
+        alarm::start()?;
         let watcher = Arc::new(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -334,7 +335,9 @@ impl Watcher {
     fn tick(&self, now: u64) {
         for watch in self.watches() {
             let deadline = watch.deadline_ms.load(Ordering::Acquire);
-            if deadline != 0 && now >= deadline {
+            // Again at each tick, until it was acted on: a wake-up that meets nobody waiting is no harm.
+            let is_late = deadline != 0 && now >= deadline;
+            if is_late || watch.cut.load(Ordering::Acquire) != 0 {
                 watch.wake();
             }
             let done = watch.coroutine.get().is_some_and(JoinHandle::is_done);

@@ -34,6 +34,8 @@ pub enum Framing {
     Chunked,
     /// The connection closes (HTTP/1.0).
     Close,
+    /// The status says that there is no body (204, 304).
+    None,
 }
 
 impl Answer<'_> {
@@ -58,7 +60,7 @@ impl Answer<'_> {
         match framing {
             Framing::Length(length) => head.line(b"content-length", length.to_string().as_bytes()),
             Framing::Chunked => head.line(b"transfer-encoding", b"chunked"),
-            Framing::Close => {}
+            Framing::Close | Framing::None => {}
         }
         if !self.keep_alive || framing == Framing::Close {
             head.line(b"connection", b"close");

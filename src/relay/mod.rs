@@ -183,6 +183,10 @@ impl Relay {
         let metadata =
             headers::metadata(head).map_err(|text| Refusal::before_body(Failure::BadRequest(text.into())))?;
         let call = self.read_call(connection, head, endpoint)?;
+        // The body may have taken its time; what holds now decides the rest of the call.
+        let world = self.store.snapshot();
+        let principal = authn::still_valid(&principal, &world, UnixMillis::now())
+            .ok_or_else(|| Refusal::after_body(Failure::Unauthenticated))?;
         let forbidden = || {
             let failure = Failure::ModelForbidden { principal: principal.name(), model: call.model.clone() };
             Refusal::after_body(failure)
@@ -418,6 +422,14 @@ fn ended_by(connection: &Connection, error: UpstreamError) -> UpstreamError {
     match error {
         UpstreamError::Interrupted(_) => error,
         other => connection.watch().interruption().map_or(other, UpstreamError::Interrupted),
+    }
+}
+
+/// How a call ends whose caller could not be written to.
+fn unwritten(connection: &Connection) -> Outcome {
+    match connection.watch().caller_side_interruption() {
+        Some(Interruption::Cut(_)) => Outcome::Cut,
+        _ => Outcome::CallerGone,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Answers that are no event stream: bytes pass as they come.
 
 use super::answer::{After, Framing};
-use super::{Onward, Refusal, ended_by, headers, upstream_failure, upstream_refusal};
+use super::{Onward, Refusal, ended_by, headers, unwritten, upstream_failure, upstream_refusal};
 use crate::domain::Outcome;
 use crate::http::{BodyLength, Connection};
 use crate::upstream::{Exchange, Ready};
@@ -34,7 +34,10 @@ pub(super) fn relay(
         BodyLength::None => Some(0),
         BodyLength::Chunked | BodyLength::UntilClose => None,
     };
-    let framing = onward.answer.framing(length);
+    let framing = match exchange.head().body {
+        BodyLength::None => Framing::None,
+        _ => onward.answer.framing(length),
+    };
     let mut head = onward.answer.begin(status);
     head.line(b"x-tfy-resolved-model", onward.resolved_model.as_bytes());
     headers::to_caller(&exchange.head().headers, &mut head);
@@ -65,7 +68,7 @@ pub(super) fn relay(
         onward.meter.answer_bytes(bytes.len());
         onward.arm_for_caller(connection);
         if write(connection, framing, &head, &prefix, bytes, ahead == Ok(Ready::Complete)).is_err() {
-            onward.meter.outcome(Outcome::CallerGone);
+            onward.meter.outcome(unwritten(connection));
             return Ok(After::Abort);
         }
         head.clear();

@@ -2,7 +2,7 @@
 //! breaks off ends with an error event.
 
 use super::answer::{After, Framing};
-use super::{Onward, Refusal, ended_by, headers, upstream_failure, upstream_refusal};
+use super::{Onward, Refusal, ended_by, headers, unwritten, upstream_failure, upstream_refusal};
 use crate::domain::Outcome;
 use crate::failure::Failure;
 use crate::http::sse::{self, Event, EventSplitter};
@@ -42,6 +42,13 @@ pub(super) fn relay(
                     finish(&splitter, &mut reader, &mut out, &mut onward);
                     break (!reader.is_finished()).then_some(UpstreamError::Broken);
                 }
+                // All that matters has come; how the connection went away after it does not.
+                Err(UpstreamError::Broken)
+                    if reader.is_closed() && connection.watch().interruption().is_none() =>
+                {
+                    exchange.abandon();
+                    break None;
+                }
                 Err(error) => break Some(ended_by(connection, error)),
             }
             next = match exchange.ready() {
@@ -74,7 +81,10 @@ pub(super) fn relay(
         let ends = exchange.is_complete();
         onward.arm_for_caller(connection);
         if write(connection, *framing, head, &out, ends).is_err() {
-            return Ok(caller_gone(onward, &mut exchange));
+            onward.meter.outcome(unwritten(connection));
+            // Dropping it would do; this does it before the record is written.
+            exchange.abandon();
+            return Ok(After::Abort);
         }
         head.clear();
         out.clear();
@@ -98,7 +108,10 @@ fn collect(
         match event {
             Event::Whole(range) => take(splitter.bytes(&range), reader, out, onward),
             Event::Fragment { range, last } => {
-                reader.giant_event(last);
+                reader.read_fragment(splitter.bytes(&range), last);
+                if let Some(tokens) = reader.take_tokens() {
+                    onward.meter.tokens(tokens);
+                }
                 onward.meter.output_piece();
                 out.extend_from_slice(splitter.bytes(&range));
             }
@@ -221,13 +234,6 @@ fn broken(
         (Ok(()), _) if framing == Framing::Close || !onward.answer.keep_alive => After::Close,
         (Ok(()), _) => After::KeepAlive,
     }
-}
-
-/// The caller does not take the answer any more. Dropping the exchange closes the provider's connection.
-fn caller_gone(onward: Onward<'_, '_, '_>, exchange: &mut Exchange) -> After {
-    onward.meter.outcome(Outcome::CallerGone);
-    exchange.abandon();
-    After::Abort
 }
 
 fn write(

@@ -10,7 +10,7 @@ use crate::api;
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::{Dialect, Failure};
-use crate::http::{BodyLength, Connection, Limits, ReadError, RequestHead};
+use crate::http::{BodyLength, Connection, Limits, ReadError, RequestHead, Version};
 use crate::net::{Registration, Socket, Stream, Transport};
 use crate::relay::{self, After, Answer, Refusal, UnreadBody};
 
@@ -82,7 +82,12 @@ pub(super) fn serve(
             After::KeepAlive => {}
             After::Close => break,
             After::Abort => {
-                connection.transport().socket().shutdown();
+                if head.version == Version::Http10 {
+                    // The end of the connection is the end of the answer there: only an error says otherwise.
+                    connection.transport().socket().reset_when_closed();
+                } else {
+                    connection.transport().socket().shutdown();
+                }
                 return;
             }
         }

@@ -68,7 +68,12 @@ pub(super) fn accept_on(gateway: &Arc<Gateway>, listener: Listener, surface: Sur
                 Ok(None) => break,
                 Ok(Some((stream, peer))) => {
                     failing = false;
-                    connect(&gateway, stream, peer, surface);
+                    // The runtime panics when the system has no memory for a stack.
+                    let run = std::panic::AssertUnwindSafe(|| connect(&gateway, stream, peer, surface));
+                    if std::panic::catch_unwind(run).is_err() {
+                        gateway.relay.metrics.panics.fetch_add(1, Ordering::Relaxed);
+                        coroutine::sleep(ACCEPT_PAUSE);
+                    }
                 }
                 Err(error) => {
                     if !failing {

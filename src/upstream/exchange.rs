@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::UpstreamError;
 use crate::http::{BodyLength, ChunkedDecoder, Piece, ResponseHead, head_end};
-use crate::net::{Transport, write_request};
+use crate::net::{Transport, slices, write_request};
 
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MIN_READ_BYTES: usize = 4 * 1024;
@@ -58,7 +58,9 @@ impl Exchange {
         worker: usize,
     ) -> Result<Self, UpstreamError> {
         // A provider may answer before it has read everything, and close: then its answer is what counts.
-        let request_was_sent = write_request(&mut transport, request).unwrap_or(false);
+        let mut slices = slices(request);
+        let mut rest = slices.as_mut_slice();
+        let mut request_was_sent = write_request(&mut transport, &mut rest).unwrap_or(false);
         let mut buffer = Vec::new();
         let mut start = 0;
         let mut interim = 0;
@@ -74,6 +76,10 @@ impl Exchange {
                     if head.status != 101 && (100..200).contains(&head.status) && interim < MAX_INTERIM_HEADS
                     {
                         interim += 1;
+                        if !request_was_sent {
+                            // It was only an interim word; the rest of the request is still wanted.
+                            request_was_sent = write_request(&mut transport, &mut rest).unwrap_or(false);
+                        }
                         continue;
                     }
                     if head.status < 200 {
@@ -203,6 +209,8 @@ impl Exchange {
     /// Ends the provider's connection now; nobody wants the rest.
     pub fn abandon(&mut self) {
         self.transport.socket().shutdown();
+        self.left = Left::Nothing;
+        self.request_was_sent = false;
     }
 
     fn take(&mut self, length: usize) -> Range<usize> {

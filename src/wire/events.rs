@@ -56,7 +56,20 @@ pub struct EventReader {
     tokens: Option<TokenCounts>,
     last_sequence: u64,
     response_id: String,
+    giant: Option<Giant>,
 }
+
+/// An event that passes in pieces.
+#[derive(Debug, Default)]
+struct Giant {
+    is_terminal: bool,
+    is_failure: bool,
+    /// Its last bytes, where a usage object stands.
+    tail: Vec<u8>,
+}
+
+/// Bytes kept of the end of a giant event.
+const GIANT_TAIL_BYTES: usize = 16 * 1024;
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
@@ -117,6 +130,7 @@ impl EventReader {
             tokens: None,
             last_sequence: 0,
             response_id: String::new(),
+            giant: None,
         }
     }
 
@@ -183,9 +197,39 @@ impl EventReader {
         Verdict::Pass { is_output: !nothing_else && !finishes && self.kind == Kind::Chat }
     }
 
-    /// A piece of an event too large to be held passed; it can not be read.
-    pub fn giant_event(&mut self, _last: bool) {
+    /// Reads a piece of an event that is too large to be held: what kind it is from its beginning, counts from
+    /// its end.
+    pub fn read_fragment(&mut self, piece: &[u8], last: bool) {
         self.begun = true;
+        let is_responses = self.kind == Kind::Responses;
+        let giant = self.giant.get_or_insert_with(|| {
+            let beginning = piece.get(..4096).unwrap_or(piece);
+            Giant {
+                is_terminal: is_responses && is_terminal(beginning, beginning),
+                is_failure: is_responses && is_failure(beginning, beginning),
+                tail: Vec::new(),
+            }
+        });
+        giant.tail.extend_from_slice(piece);
+        let surplus = giant.tail.len().saturating_sub(GIANT_TAIL_BYTES);
+        giant.tail.drain(..surplus);
+        if !last {
+            return;
+        }
+        let Some(giant) = self.giant.take() else { return };
+        self.end_seen |= giant.is_terminal;
+        self.errored |= giant.is_failure;
+        if self.kind == Kind::Chat && has_text_member(&giant.tail, b"\"finish_reason\":") {
+            self.end_seen = true;
+        }
+        const KEY: &[u8] = b"\"usage\":";
+        let value = memmem::rfind(&giant.tail, KEY).and_then(|at| giant.tail.get(at + KEY.len()..));
+        let object = value.and_then(|value| {
+            serde_json::Deserializer::from_slice(value).into_iter::<Box<RawValue>>().next()?.ok()
+        });
+        if let Some(tokens) = object.and_then(|object| usage::parse(object.get().as_bytes())) {
+            self.tokens = Some(tokens);
+        }
     }
 
     /// The body has ended as its framing says.
@@ -213,6 +257,11 @@ impl EventReader {
         self.tokens.take()
     }
 
+    /// Whether the stream has said its last word, so that its body's end adds nothing.
+    pub fn is_closed(&self) -> bool {
+        self.done_seen || (self.kind == Kind::Responses && self.end_seen)
+    }
+
     /// Whether the provider put an error into the stream.
     pub fn has_errored(&self) -> bool {
         self.errored
@@ -235,7 +284,7 @@ impl EventReader {
             Kind::Responses => {
                 let event = json!({
                     "type": "response.failed",
-                    "sequence_number": self.last_sequence + 1,
+                    "sequence_number": self.last_sequence.saturating_add(1),
                     "response": {
                         "id": self.response_id,
                         "object": "response",
@@ -409,6 +458,24 @@ mod tests {
             (reader.first_error(), reader.outcome(), reader.is_finished()),
             (None, Outcome::ProviderError, true)
         );
+    }
+
+    #[test]
+    fn giant_events_are_read_by_their_ends() {
+        let event = format!(
+            "event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\"output\":\"{}\",\"usage\":{{\"input_tokens\":22,\"output_tokens\":7}},\"user\":null}}}}\n\n",
+            "\\\"usage\\\":{".repeat(50_000)
+        );
+        for step in [1_000, 100_000, 10_000_000] {
+            let mut reader = EventReader::new(Kind::Responses, false);
+            let pieces: Vec<_> = event.as_bytes().chunks(step).collect();
+            for (n, piece) in pieces.iter().enumerate() {
+                assert!(!reader.is_finished());
+                reader.read_fragment(piece, n + 1 == pieces.len());
+            }
+            assert_eq!(reader.take_tokens().map(|t| (t.input, t.output)), Some((22, 7)), "{step}");
+            assert_eq!((reader.is_finished(), reader.outcome()), (true, Outcome::Complete));
+        }
     }
 
     #[test]
