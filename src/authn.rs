@@ -65,6 +65,16 @@ pub fn still_valid(principal: &Principal, world: &World, now: UnixMillis) -> Opt
     }
 }
 
+/// When the token, or the virtual account behind it, ends; `None` for never.
+pub fn expiry(principal: &Principal, world: &World) -> Option<UnixMillis> {
+    let token = world.token(principal.token_id()?.as_str())?.expires_at;
+    let owner = match principal {
+        Principal::VirtualAccount { account, .. } => account.expires_at,
+        _ => None,
+    };
+    token.into_iter().chain(owner).min()
+}
+
 /// The token text of an `Authorization` header: `Bearer TOKEN`, the scheme in any case.
 pub fn bearer(header: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(header).ok()?;

@@ -126,6 +126,8 @@ fn an_unreachable_provider_is_502_and_a_slow_one_504() {
         assert_private(&fixture, &response);
     }
     fixture.wait_for_outcome("provider-failed", 8);
+    // What never reached a provider is no usage.
+    assert_eq!(fixture.gateway.wait_for_usage("user", 6)[0]["calls"], 6);
 }
 
 #[test]

@@ -215,6 +215,9 @@ fn the_listener_must_be_loopback_with_a_fixed_port() {
         std::fs::write(home.config(), text).unwrap();
         let Err((_, status, log)) = home.try_serve() else { panic!("{listen} is accepted") };
         assert!(status.code().is_some_and(|code| code == 1 || code == 2), "{status}");
-        assert!(log.contains("ops.listen") && !log.contains("panicked"), "{listen}: {log}");
+        assert!(
+            log.contains("[ops]") && log.contains("127.0.0.1:9464") && !log.contains("panicked"),
+            "{listen}: {log}"
+        );
     }
 }

@@ -176,6 +176,15 @@ impl Stage {
         let stage = Self { tokens, ..stage };
         let id = token_id(stage.token_of("revoked")).to_owned();
         stage.ok("DELETE", &format!("/tokens/{id}"), &Value::Null);
+        // Those who may, call once, so that the usage report has something to show.
+        let callers = ["member", "model", "manager", "team", "lead", "admin", "app"];
+        for who in callers {
+            let mut client = Client::connect(stage.gateway.addr);
+            let answer =
+                client.post("/v1/chat/completions", stage.token_of(who), chat("main/m", "").as_bytes());
+            assert_eq!(answer.status, 200, "{who}");
+        }
+        stage.gateway.wait_for_usage("user", 1 + callers.len() as u64);
         eventually("the token to expire", || {
             let mut client = Client::connect(stage.gateway.addr);
             (client.get(&format!("{API}/session"), stage.token_of("expired")).status == 401).then_some(())
@@ -465,7 +474,7 @@ fn model(name: &str) -> Value {
 }
 
 fn virtual_account(name: &str) -> Value {
-    json!({"manifest": {"type": "virtual-account", "name": name, "permissions": []}})
+    json!({"manifest": {"type": "virtual-account", "name": name}})
 }
 
 fn date_in(seconds: u64) -> String {

@@ -393,6 +393,17 @@ fn a_stream_with_a_finish_reason_is_complete_without_done() {
 }
 
 #[test]
+fn a_last_event_without_its_empty_line_is_finished() {
+    for end in ["data: [DONE]", "data: [DONE]\n", "data: [DONE]\r\n"] {
+        let fixture = streaming(text("a") + FINISH + end);
+        let body = stream(&fixture, "");
+        assert_same_bytes(end, (text("a") + FINISH).as_bytes(), &body[..text("a").len() + FINISH.len()]);
+        assert_eq!(parse(&body).last().unwrap().data, "[DONE]", "{end:?}");
+        fixture.wait_for_outcome("complete", 1);
+    }
+}
+
+#[test]
 fn a_responses_stream_passes_and_a_broken_one_fails_in_its_own_dialect() {
     let events = |last: &str| {
         [

@@ -40,9 +40,10 @@ enum State {
     },
     DataCr,
     DataLf,
-    /// Within the trailers: bytes of the present line, bytes of all.
+    /// Within the trailers: bytes of the present line, whether its name has ended, bytes of all.
     Trailer {
         line_bytes: usize,
+        in_value: bool,
         all_bytes: usize,
     },
     TrailerLf {
@@ -108,7 +109,7 @@ impl ChunkedDecoder {
                 }
                 State::SizeLf { size } => {
                     self.state = match (byte, size) {
-                        (b'\n', 0) => State::Trailer { line_bytes: 0, all_bytes: 0 },
+                        (b'\n', 0) => State::Trailer { line_bytes: 0, in_value: false, all_bytes: 0 },
                         (b'\n', left) => State::Data { left },
                         _ => return Err(InvalidChunk),
                     };
@@ -116,15 +117,23 @@ impl ChunkedDecoder {
                 State::DataCr if byte == b'\r' => self.state = State::DataLf,
                 State::DataLf if byte == b'\n' => self.state = START,
                 State::DataCr | State::DataLf => return Err(InvalidChunk),
-                State::Trailer { line_bytes, all_bytes } => {
-                    if all_bytes >= MAX_TRAILER_BYTES || byte == b'\n' || byte == 0 {
+                State::Trailer { line_bytes, in_value, all_bytes } => {
+                    let is_name = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+                    let fits = match byte {
+                        b'\n' | 0 => false,
+                        b'\r' => in_value || line_bytes == 0,
+                        b':' => in_value || line_bytes > 0,
+                        _ => in_value || is_name,
+                    };
+                    if all_bytes >= MAX_TRAILER_BYTES || !fits {
                         return Err(InvalidChunk);
                     }
                     let all_bytes = all_bytes + 1;
                     self.state = if byte == b'\r' {
                         State::TrailerLf { line_bytes, all_bytes }
                     } else {
-                        State::Trailer { line_bytes: line_bytes + 1, all_bytes }
+                        let in_value = in_value || byte == b':';
+                        State::Trailer { line_bytes: line_bytes + 1, in_value, all_bytes }
                     };
                 }
                 State::TrailerLf { line_bytes, all_bytes } => {
@@ -135,7 +144,7 @@ impl ChunkedDecoder {
                         self.state = State::Done;
                         return Ok(Piece::End(at + 1));
                     }
-                    self.state = State::Trailer { line_bytes: 0, all_bytes };
+                    self.state = State::Trailer { line_bytes: 0, in_value: false, all_bytes };
                 }
                 State::Done => return Ok(Piece::End(at)),
             }
@@ -201,6 +210,9 @@ mod tests {
             b"fffffffffffffffff\r\n",
             b";\r\n",
             b"1\x00\r\n",
+            b"0\r\nno colon\r\n\r\n",
+            b"0\r\na : b\r\n\r\n",
+            b"0\r\n: b\r\n\r\n",
         ] {
             for step in [1, bad.len()] {
                 assert!(decode(bad, step).is_err(), "{}", String::from_utf8_lossy(bad));

@@ -157,7 +157,7 @@ impl Connection {
                 && let Some(end) = head_end(unread, searched).map_err(ReadError::Head)?
             {
                 if end > limits.max_head_bytes {
-                    return Err(ReadError::Head(HeadError::TooLarge));
+                    return Err(ReadError::Head(too_large(unread, limits)));
                 }
                 let head = unread.get(..end).unwrap_or_default();
                 let head = RequestHead::parse(head, limits.max_headers).map_err(ReadError::Head)?;
@@ -165,9 +165,7 @@ impl Connection {
                 return Ok(Some(head));
             }
             if unread.len() > limits.max_head_bytes {
-                let no_line = memchr::memchr(b'\n', unread).is_none();
-                let error = if no_line { HeadError::TargetTooLong } else { HeadError::TooLarge };
-                return Err(ReadError::Head(error));
+                return Err(ReadError::Head(too_large(unread, limits)));
             }
             searched = unread.len();
             let was_empty = unread.is_empty();
@@ -339,6 +337,14 @@ impl Connection {
         let read = result.as_ref().map_or(0, |read| *read);
         self.input.truncate(from + read);
         result
+    }
+}
+
+/// A request line that alone is larger than a head may be is a target that is too long.
+fn too_large(head: &[u8], limits: &Limits) -> HeadError {
+    match memchr::memchr(b'\n', head) {
+        Some(end) if end < limits.max_head_bytes => HeadError::TooLarge,
+        _ => HeadError::TargetTooLong,
     }
 }
 

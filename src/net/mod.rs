@@ -8,6 +8,9 @@ mod socket;
 mod transport;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use socket::{Listener, Socket, Stream};
-pub use transport::{Transport, write_all_pieces};
+pub use transport::{Transport, write_all_pieces, write_request};
 pub use watch::{Cut, Interruption, Registration, Watch, Watcher};

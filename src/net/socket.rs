@@ -64,9 +64,12 @@ enum Side {
 /// watch says so: with `TimedOut` for the deadline and `ConnectionAborted` for anything else.
 #[derive(Debug)]
 pub struct Socket {
-    io: CoIo<Stream>,
+    io: CoIo<Arc<Stream>>,
     watch: Arc<Watch>,
     side: Side,
+    // Dropped last. `CoIo` closes its descriptor before it takes the number out of epoll; by then another
+    // thread could have the number again, and its new socket would never hear of an event.
+    _open: Arc<Stream>,
 }
 
 impl Socket {
@@ -78,9 +81,15 @@ impl Socket {
         if let Stream::Tcp(tcp) = &stream {
             tcp.set_nodelay(true)?;
         }
-        let io = CoIo::new(stream).map_err(|error| io::Error::other(error.to_string()))?;
-        watch.attach_caller(io.waker());
-        Ok(Self { io, watch, side: Side::Caller })
+        let socket = Self::new(stream, watch, Side::Caller)?;
+        socket.watch.attach_caller(socket.io.waker());
+        Ok(socket)
+    }
+
+    fn new(stream: Stream, watch: Arc<Watch>, side: Side) -> io::Result<Self> {
+        let open = Arc::new(stream);
+        let io = CoIo::new(Arc::clone(&open)).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self { io, watch, side, _open: open })
     }
 
     /// A socket that ends when the other end of the pair is dropped: how a coroutine waits, under its watch,
@@ -91,8 +100,7 @@ impl Socket {
     pub fn signal(watch: &Arc<Watch>) -> io::Result<(Self, UnixStream)> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let io = CoIo::new(Stream::Unix(ours)).map_err(|error| io::Error::other(error.to_string()))?;
-        let socket = Self { io, watch: Arc::clone(watch), side: Side::Upstream };
+        let socket = Self::new(Stream::Unix(ours), Arc::clone(watch), Side::Upstream)?;
         socket.attach();
         Ok((socket, theirs))
     }
@@ -121,8 +129,7 @@ impl Socket {
         let tcp = TcpStream::from(descriptor);
         tcp.set_nodelay(true)?;
         let started = rustix::net::connect(&tcp, &address);
-        let io = CoIo::new(Stream::Tcp(tcp)).map_err(|error| io::Error::other(error.to_string()))?;
-        let socket = Self { io, watch: Arc::clone(watch), side: Side::Upstream };
+        let socket = Self::new(Stream::Tcp(tcp), Arc::clone(watch), Side::Upstream)?;
         match started {
             Ok(()) => {
                 socket.attach();
@@ -134,7 +141,7 @@ impl Socket {
         socket.attach();
         loop {
             socket.wait()?;
-            let Stream::Tcp(tcp) = socket.io.inner() else { continue };
+            let Stream::Tcp(tcp) = socket.io.inner().as_ref() else { continue };
             if let Some(error) = tcp.take_error()? {
                 return Err(error);
             }
@@ -171,7 +178,7 @@ impl Socket {
 
     /// Ends the stream in both directions now.
     pub fn shutdown(&self) {
-        let _ = match self.io.inner() {
+        let _ = match self.io.inner().as_ref() {
             Stream::Tcp(stream) => stream.shutdown(std::net::Shutdown::Both),
             Stream::Unix(stream) => stream.shutdown(std::net::Shutdown::Both),
         };
@@ -179,10 +186,41 @@ impl Socket {
 
     /// Says that nothing more will be written.
     pub fn shutdown_write(&self) {
-        let _ = match self.io.inner() {
+        let _ = match self.io.inner().as_ref() {
             Stream::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
         };
+    }
+
+    /// Writes all of several pieces, or stops when the other end has something to say (an answer, or its end)
+    /// while it takes no more: a provider may refuse a large request before it has read it. Says whether all was
+    /// written.
+    ///
+    /// # Errors
+    /// What the system said, `TimedOut` or `ConnectionAborted`.
+    pub fn write_unless_answered(&mut self, mut rest: &mut [IoSlice<'_>]) -> io::Result<bool> {
+        while !rest.is_empty() {
+            match self.io.inner().write_vectored(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.is_readable() {
+                        return Ok(false);
+                    }
+                    self.wait()?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_readable(&self) -> bool {
+        match self.io.inner().as_ref() {
+            Stream::Tcp(stream) => stream.peek(&mut [0]).is_ok(),
+            Stream::Unix(_) => false,
+        }
     }
 
     /// The user id at the other end of a Unix socket.

@@ -125,13 +125,31 @@ impl Write for Transport {
     }
 }
 
+/// Sends a request to a provider. False when it was not taken whole, because the provider answered or closed
+/// before.
+///
+/// # Errors
+/// What the transport said.
+pub fn write_request(transport: &mut Transport, pieces: &[&[u8]]) -> io::Result<bool> {
+    match transport {
+        Transport::Plain(socket) => {
+            let mut slices = slices(pieces);
+            socket.write_unless_answered(&mut slices)
+        }
+        other => write_all_pieces(other, pieces).map(|()| true),
+    }
+}
+
+fn slices<'a>(pieces: &[&'a [u8]]) -> Vec<IoSlice<'a>> {
+    pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect()
+}
+
 /// Writes all of several pieces, in as few system calls as the transport allows.
 ///
 /// # Errors
 /// What the transport said.
 pub fn write_all_pieces(transport: &mut impl Write, pieces: &[&[u8]]) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> =
-        pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
+    let mut slices = slices(pieces);
     let mut rest = slices.as_mut_slice();
     while !rest.is_empty() {
         match transport.write_vectored(rest)? {

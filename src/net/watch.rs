@@ -80,15 +80,17 @@ impl Watch {
         self.deadline_ms.store(0, Ordering::Release);
     }
 
-    /// Cuts the call. The first reason stays until it is taken.
-    pub fn cut(&self, reason: Cut) {
+    /// Cuts the call; false when it was cut before. The first reason stays until it is taken.
+    pub fn cut(&self, reason: Cut) -> bool {
         let code = match reason {
             Cut::AccessRevoked => 1,
             Cut::Shutdown => 2,
         };
-        if self.cut.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        let first = self.cut.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if first {
             self.wake();
         }
+        first
     }
 
     /// Says whether the connection is between two requests.

@@ -99,11 +99,13 @@ impl Answer<'_> {
         connection: &mut Connection,
         failure: &Failure,
         dialect: Dialect,
+        resolved_model: Option<&str>,
         idle_timeout_ms: u64,
     ) -> After {
         let rendered = failure.render(dialect);
         let mut lines = vec![("content-type", "application/json")];
         lines.extend(rendered.header);
+        lines.extend(resolved_model.map(|model| ("x-tfy-resolved-model", model)));
         self.write(connection, rendered.status, &lines, rendered.body.as_bytes(), idle_timeout_ms)
     }
 }

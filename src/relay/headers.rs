@@ -28,7 +28,7 @@ pub fn provider_request(account: &Account, path: &str, head: &RequestHead, body_
     let mut out = Vec::with_capacity(512);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     put(&[b"POST ", endpoint.path.as_bytes(), b"/", path.as_bytes(), b" HTTP/1.1\r\nhost: "]);
-    put(&[endpoint.authority.as_bytes(), b"\r\nuser-agent: gateway\r\n"]);
+    put(&[endpoint.authority.as_bytes(), b"\r\nuser-agent: gateway\r\naccept-encoding: identity\r\n"]);
     if let Some(key) = &account.api_key {
         put(&[b"authorization: Bearer ", key.expose().as_bytes(), b"\r\n"]);
     }

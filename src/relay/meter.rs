@@ -20,8 +20,12 @@ pub struct Meter<'a> {
     reached_provider: bool,
     /// Bytes of the request body, for an estimate.
     request_bytes: u64,
-    /// Pieces of output seen, for an estimate.
+    /// Events with output seen, for an estimate.
     output_pieces: u64,
+    /// Bytes of an answer that is no stream, for an estimate.
+    answer_bytes: u64,
+    /// Why the call was refused or failed, as the caller is told.
+    reason: Option<String>,
     estimates: bool,
 }
 
@@ -54,6 +58,8 @@ impl<'a> Meter<'a> {
             reached_provider: false,
             request_bytes: u64::try_from(call.request_bytes).unwrap_or(u64::MAX),
             output_pieces: 0,
+            answer_bytes: 0,
+            reason: None,
             estimates: call.estimates,
         }
     }
@@ -89,15 +95,26 @@ impl<'a> Meter<'a> {
         self.output_pieces += 1;
     }
 
+    /// So many bytes of an answer that is no stream passed.
+    pub fn answer_bytes(&mut self, bytes: usize) {
+        self.answer_bytes += u64::try_from(bytes).unwrap_or(0);
+    }
+
+    /// The caller is told this instead of an answer.
+    pub fn refused(&mut self, status: u16, reason: String) {
+        self.record.status = status;
+        self.reason = Some(reason);
+    }
+
     fn settle(&mut self) {
         self.record.latency_ms = monotonic_ms().saturating_sub(self.started_ms);
         let answered = self.record.status < 400 || self.record.outcome != Outcome::ProviderError;
         let produced = self.output_pieces > 0 || self.record.outcome == Outcome::Complete;
         if self.record.tokens.origin == TokenOrigin::None && self.estimates && answered && produced {
-            // Measured on English text and JSON: about four bytes a token in, one event a token out.
+            // About four bytes a token in English text and JSON, and one event a token in a stream.
             self.record.tokens = TokenCounts {
                 input: self.request_bytes / 4,
-                output: self.output_pieces,
+                output: if self.record.stream { self.output_pieces } else { self.answer_bytes / 4 },
                 origin: TokenOrigin::Estimated,
                 ..TokenCounts::default()
             };
@@ -113,7 +130,7 @@ impl<'a> Meter<'a> {
             output_tokens: record.tokens.output,
         });
         log::info!(
-            "call {} {} {} {} status={} outcome={} stream={} latency_ms={} first_byte_ms={} input_tokens={} output_tokens={} origin={:?}",
+            "call {} {} {} {} status={} outcome={} stream={} latency_ms={} first_byte_ms={} input_tokens={} output_tokens={} origin={:?}{}",
             record.request_id,
             record.subject,
             record.endpoint,
@@ -126,6 +143,7 @@ impl<'a> Meter<'a> {
             record.tokens.input,
             record.tokens.output,
             record.tokens.origin,
+            self.reason.as_ref().map_or_else(String::new, |reason| format!(" reason={reason}")),
         );
     }
 }
@@ -133,19 +151,9 @@ impl<'a> Meter<'a> {
 impl Drop for Meter<'_> {
     fn drop(&mut self) {
         self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let Some(slot) = self.slot.take() else { return };
-        if !self.reached_provider {
-            log::info!(
-                "call {} {} {} {} status={} not sent to the provider",
-                self.record.request_id,
-                self.record.subject,
-                self.record.endpoint,
-                self.record.model,
-                self.record.status
-            );
-            return;
-        }
         self.settle();
+        // A call that never got as far as the provider has used nothing.
+        let Some(slot) = self.slot.take().filter(|_| self.reached_provider) else { return };
         slot.settle(self.record.clone());
     }
 }

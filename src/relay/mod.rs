@@ -65,6 +65,8 @@ pub struct Refusal {
     pub failure: Option<Failure>,
     /// The body was not read, or not to its end.
     pub body: UnreadBody,
+    /// The call was measured, so that it has its line in the log, and resolved to this model.
+    pub resolved_model: Option<String>,
 }
 
 /// Whether the connection still stands at a known place.
@@ -79,12 +81,13 @@ pub enum UnreadBody {
 }
 
 impl Refusal {
-    fn before_body(failure: Failure) -> Self {
-        Self { failure: Some(failure), body: UnreadBody::Whole }
+    /// A refusal before the body was read.
+    pub fn before_body(failure: Failure) -> Self {
+        Self { failure: Some(failure), body: UnreadBody::Whole, resolved_model: None }
     }
 
     fn after_body(failure: Failure) -> Self {
-        Self { failure: Some(failure), body: UnreadBody::None }
+        Self { failure: Some(failure), body: UnreadBody::None, resolved_model: None }
     }
 
     /// What a failed read means for the caller.
@@ -100,7 +103,7 @@ impl Refusal {
                     .into(),
             )),
         };
-        Self { failure, body: UnreadBody::Lost }
+        Self { failure, body: UnreadBody::Lost, resolved_model: None }
     }
 }
 
@@ -192,7 +195,8 @@ impl Relay {
             ))
         })?;
         let watch = Arc::clone(connection.watch());
-        let in_flight = self.calls.enter(&watch, &principal, call.model.clone());
+        let expires_at = authn::expiry(&principal, &world);
+        let in_flight = self.calls.enter(&watch, &principal, call.model.clone(), expires_at);
         if self.store.snapshot().revision() != world.revision() {
             // A change came between the decision and the entry above; whoever made it did not see this call.
             self.calls.review(&self.store.snapshot(), UnixMillis::now());
@@ -210,14 +214,19 @@ impl Relay {
                 estimates: endpoint.counts_tokens,
             },
         );
+        let resolved_model = permit.route().resolved_name();
         let result = if permit.route().account.spec.provider == ProviderType::Demo {
+            watch.arm(self.limits.idle_timeout_ms);
             demo::answer(connection, answer, endpoint, &permit, &call.body.bytes, &mut meter)
         } else {
             self.forward(connection, answer, endpoint, permit, call, &mut meter)
         };
-        if let Err(Refusal { failure: Some(failure), .. }) = &result {
-            meter.status(failure.status());
-        }
+        let result = result.map_err(|refusal| {
+            if let Some(failure) = &refusal.failure {
+                meter.refused(failure.status(), failure.message().into_owned());
+            }
+            Refusal { resolved_model: Some(resolved_model), ..refusal }
+        });
         drop(in_flight);
         // A cut that came after the call's end must not end the next one.
         watch.clear_cut();
@@ -232,7 +241,11 @@ impl Relay {
         endpoint: &Endpoint,
     ) -> Result<Call, Refusal> {
         if head.body == BodyLength::None {
-            return Err(Refusal { failure: Some(Failure::LengthRequired), body: UnreadBody::None });
+            return Err(Refusal {
+                failure: Some(Failure::LengthRequired),
+                body: UnreadBody::None,
+                resolved_model: None,
+            });
         }
         if head.headers.all("content-encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
             return Err(Refusal::before_body(Failure::UnsupportedMediaType(
@@ -313,7 +326,9 @@ impl Relay {
             .headers
             .one("content-type")
             .and_then(|value| value.get(..17))
-            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+            // Compressed in spite of what was asked for: its events can not be read.
+            && exchange.head().headers.all("content-encoding").all(|coding| coding == b"identity");
         let onward = Onward {
             relay: self,
             answer,
@@ -410,7 +425,7 @@ fn ended_by(connection: &Connection, error: UpstreamError) -> UpstreamError {
 fn upstream_refusal(error: UpstreamError, account: &str, meter: &mut Meter<'_>) -> Refusal {
     let (failure, outcome) = upstream_failure(error, account);
     meter.outcome(outcome);
-    Refusal { failure, body: UnreadBody::None }
+    Refusal { failure, body: UnreadBody::None, resolved_model: None }
 }
 
 fn upstream_failure(error: UpstreamError, account: &str) -> (Option<Failure>, Outcome) {

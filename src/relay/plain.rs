@@ -48,6 +48,7 @@ pub(super) fn relay(
     if let Some(scanner) = &mut scanner {
         scanner.feed(&held);
     }
+    onward.meter.answer_bytes(held.len());
     let mut head = head.finish();
     let mut prefix = held;
     loop {
@@ -61,6 +62,7 @@ pub(super) fn relay(
         // A look ahead, so that the end goes out with the last bytes.
         let ahead = exchange.ready();
         let bytes = piece.as_ref().map_or(&[][..], |range| exchange.bytes(range));
+        onward.meter.answer_bytes(bytes.len());
         onward.arm_for_caller(connection);
         if write(connection, framing, &head, &prefix, bytes, ahead == Ok(Ready::Complete)).is_err() {
             onward.meter.outcome(Outcome::CallerGone);

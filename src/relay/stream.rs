@@ -9,7 +9,7 @@ use crate::http::sse::{self, Event, EventSplitter};
 use crate::http::{AnswerHead, Connection};
 use crate::net::Interruption;
 use crate::upstream::{Exchange, Ready, UpstreamError};
-use crate::wire::events::{EventReader, Kind, StreamError, Verdict};
+use crate::wire::events::{self, EventReader, Kind, StreamError, Verdict};
 
 /// How long the last words to a caller may take, in milliseconds.
 const LAST_WORDS_MS: u64 = 1_000;
@@ -55,7 +55,9 @@ pub(super) fn relay(
             if let Some(error) = reader.first_error() {
                 return refused_in_stream(onward, connection, &exchange, &error);
             }
-            if let Some(error) = ended {
+            if let Some(error) = ended
+                && !reader.has_begun()
+            {
                 return Err(upstream_refusal(error, &onward.account, onward.meter));
             }
             // Comments before the first event say nothing yet; the status still can.
@@ -66,16 +68,8 @@ pub(super) fn relay(
         }
         let Some((head, framing, after)) = &mut begun else { continue };
         if let Some(error) = ended {
-            let flushed = std::mem::take(&mut out);
-            return Ok(broken(
-                onward,
-                connection,
-                &reader,
-                error,
-                &flushed,
-                *framing,
-                splitter.is_in_fragments(),
-            ));
+            let fragment = splitter.is_in_fragments();
+            return Ok(broken(onward, connection, &reader, error, (head, &out), *framing, fragment));
         }
         let ends = exchange.is_complete();
         onward.arm_for_caller(connection);
@@ -142,10 +136,14 @@ fn finish(
     onward: &mut Onward<'_, '_, '_>,
 ) {
     let rest = splitter.rest();
-    if !rest.is_empty() {
+    if !rest.is_empty() && !splitter.is_in_fragments() && events::is_whole(rest) {
         take(rest, reader, out, onward);
+        out.extend_from_slice(b"\n\n");
     }
     reader.body_ended();
+    if reader.has_errored() {
+        out.extend_from_slice(reader.missing_end());
+    }
 }
 
 fn begin(onward: &mut Onward<'_, '_, '_>, exchange: &Exchange) -> (Vec<u8>, Framing, After) {
@@ -170,10 +168,7 @@ fn refused_in_stream(
     onward.meter.outcome(Outcome::ProviderError);
     if matches!(error.status, 401 | 403) {
         let account = onward.account;
-        return Err(Refusal {
-            failure: Some(Failure::UpstreamRefused { account, status: error.status }),
-            body: super::UnreadBody::None,
-        });
+        return Err(Refusal::after_body(Failure::UpstreamRefused { account, status: error.status }));
     }
     onward.meter.status(error.status);
     let mut head = onward.answer.begin(error.status);
@@ -199,22 +194,27 @@ fn broken(
     connection: &mut Connection,
     reader: &EventReader,
     error: UpstreamError,
-    flushed: &[u8],
+    (head, unwritten): (&[u8], &[u8]),
     framing: Framing,
     in_fragment: bool,
 ) -> After {
     let (failure, outcome) = upstream_failure(error, &onward.account);
     onward.meter.outcome(outcome);
     let Some(failure) = failure else { return After::Abort };
-    let mut out = flushed.to_vec();
+    let mut out = unwritten.to_vec();
     if in_fragment || !(out.is_empty() || out.ends_with(b"\n\n") || out.ends_with(b"\r\n\r\n")) {
         out.extend_from_slice(b"\n\n");
     }
-    out.extend_from_slice(&reader.error_event(&failure.message(), &failure.openai_json()));
+    if reader.has_errored() {
+        // The provider said itself what went wrong.
+        out.extend_from_slice(reader.missing_end());
+    } else {
+        out.extend_from_slice(&reader.error_event(&failure.message(), &failure.openai_json()));
+    }
     // What cut the call must not cut its last words.
     connection.watch().clear_cut();
     connection.watch().arm(LAST_WORDS_MS);
-    let written = write(connection, framing, &[], &out, true);
+    let written = write(connection, framing, head, &out, true);
     match (written, error) {
         (Err(_), _) => After::Abort,
         (Ok(()), UpstreamError::Interrupted(Interruption::Cut(_))) => After::Close,

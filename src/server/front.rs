@@ -126,29 +126,32 @@ fn request(
     } else if let (None, Some(destination)) = (uid, relay::find(path)) {
         gateway.relay.serve(connection, head, &request_id, destination, keep_alive)
     } else {
-        Err(Refusal { failure: Some(unknown_path()), body: UnreadBody::Whole })
+        Err(Refusal::before_body(unknown_path()))
     };
     match result {
         Ok(after) => after,
         Err(Refusal { failure: None, .. }) => After::Abort,
-        Err(Refusal { failure: Some(failure), body }) => {
+        Err(Refusal { failure: Some(failure), body, resolved_model }) => {
             let dialect = if is_management { Dialect::Management } else { Dialect::OpenAi };
-            gateway.relay.metrics.refused(failure.status());
-            log::info!(
-                "request {request_id} from={} {} {path} status={} {} latency_ms={}",
-                caller_address(gateway, head, peer),
-                head.method,
-                failure.status(),
-                failure.message(),
-                began.elapsed().as_millis()
-            );
+            if resolved_model.is_none() {
+                gateway.relay.metrics.refused(failure.status());
+                log::info!(
+                    "request {request_id} from={} {} {path} status={} {} latency_ms={}",
+                    caller_address(gateway, head, peer),
+                    head.method,
+                    failure.status(),
+                    failure.message(),
+                    began.elapsed().as_millis()
+                );
+            }
             let whole = match body {
                 UnreadBody::None => true,
                 UnreadBody::Whole => connection.discard_body(head, &gateway.relay.limits),
                 UnreadBody::Lost => false,
             };
             let answer = Answer { keep_alive: keep_alive && whole, ..answer };
-            answer.refuse(connection, &failure, dialect, gateway.relay.limits.idle_timeout_ms)
+            let limits = &gateway.relay.limits;
+            answer.refuse(connection, &failure, dialect, resolved_model.as_deref(), limits.idle_timeout_ms)
         }
     }
 }
@@ -162,10 +165,7 @@ fn unknown_path() -> Failure {
 
 fn health(gateway: &Gateway, connection: &mut Connection, answer: &Answer<'_>) -> Result<After, Refusal> {
     if !matches!(answer.head.method, "GET" | "HEAD") {
-        return Err(Refusal {
-            failure: Some(Failure::MethodNotAllowed { allow: "GET, HEAD" }),
-            body: UnreadBody::Whole,
-        });
+        return Err(Refusal::before_body(Failure::MethodNotAllowed { allow: "GET, HEAD" }));
     }
     let limits = &gateway.relay.limits;
     let whole = connection.discard_body(answer.head, limits);

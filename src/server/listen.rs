@@ -17,6 +17,8 @@ use crate::net::{Listener, Watcher};
 
 /// How long accepting pauses when the system has no descriptor to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that are being told that there is no room.
+const MAX_REFUSALS: usize = 64;
 /// Bytes of a Unix socket's path, the ending NUL not counted.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 
@@ -92,6 +94,12 @@ fn connect(gateway: &Arc<Gateway>, stream: crate::net::Stream, peer: Option<Sock
             return;
         }
     };
+    // Those that are refused get a sentence, up to a bound of their own; then silence is all there is room for.
+    if surface == Surface::Main && gateway.watcher.open_connections() > gateway.max_connections + MAX_REFUSALS
+    {
+        metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
     // The administrator of the host gets in however many connections there are.
     let refuses = surface == Surface::Main && gateway.watcher.open_connections() > gateway.max_connections;
     if refuses {

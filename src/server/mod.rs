@@ -286,8 +286,13 @@ fn housekeeping(gateway: &Arc<Gateway>) -> std::io::Result<()> {
         let mut swept_ms = monotonic_ms();
         loop {
             let interval = Duration::from_millis(REVIEW_INTERVAL_MS);
-            seen = relay.store.wait_for_revision(seen, interval);
-            let cut = relay.calls.review(&relay.store.snapshot(), UnixMillis::now());
+            let revision = relay.store.wait_for_revision(seen, interval);
+            let cut = if revision == seen {
+                relay.calls.expire(UnixMillis::now())
+            } else {
+                relay.calls.review(&relay.store.snapshot(), UnixMillis::now())
+            };
+            seen = revision;
             relay.metrics.calls_cut.fetch_add(u64::try_from(cut).unwrap_or(0), Ordering::Relaxed);
             let now = monotonic_ms();
             if now >= swept_ms + SWEEP_INTERVAL_MS {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::UpstreamError;
 use crate::http::{BodyLength, ChunkedDecoder, Piece, ResponseHead, head_end};
-use crate::net::{Transport, write_all_pieces};
+use crate::net::{Transport, write_request};
 
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MIN_READ_BYTES: usize = 4 * 1024;
@@ -58,7 +58,7 @@ impl Exchange {
         worker: usize,
     ) -> Result<Self, UpstreamError> {
         // A provider may answer before it has read everything, and close: then its answer is what counts.
-        let request_was_sent = write_all_pieces(&mut transport, request).is_ok();
+        let request_was_sent = write_request(&mut transport, request).unwrap_or(false);
         let mut buffer = Vec::new();
         let mut start = 0;
         let mut interim = 0;

@@ -1,6 +1,7 @@
 //! Accounting: a place for a record is taken before a call begins, so that settling it can not fail or wait.
 //! A writer of its own puts records into `usage.redb` in batches; a crash loses at most one flush interval.
 
+mod inbox;
 pub mod offload;
 mod report;
 mod writer;
@@ -13,7 +14,6 @@ pub use report::{GroupKey, ReportFilter, ReportRow, UsageFile, UsageReader};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,7 +22,8 @@ use redb::Database;
 
 use crate::config;
 use crate::domain::UsageRecord;
-use crate::store::{Answer, NoAnswer, StoreError, handoff};
+use crate::store::{NoAnswer, StoreError, handoff};
+use inbox::Inbox;
 use offload::{Offload, OffloadError};
 use writer::Writer;
 
@@ -67,16 +68,6 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// What the writer is told.
-enum Message {
-    /// Keep this.
-    Record(Box<UsageRecord>),
-    /// Write everything before this and say whether that worked.
-    Flush(Answer<bool>),
-    /// Write everything and end.
-    Stop,
-}
-
 /// What the writer, the slots and the readers share.
 #[derive(Debug)]
 struct Shared {
@@ -84,7 +75,7 @@ struct Shared {
     max_records: usize,
     /// Places taken, by calls in flight and by records that are not on disk yet.
     taken: AtomicUsize,
-    messages: Sender<Message>,
+    inbox: Inbox,
     /// None until the writer has it open.
     database: RwLock<Option<Database>>,
 }
@@ -100,7 +91,7 @@ pub struct Slot {
 impl Slot {
     /// Hands the record to the writer. Never waits; only after shutdown is it lost, which the log then says.
     pub fn settle(mut self, record: UsageRecord) {
-        match self.shared.messages.send(Message::Record(Box::new(record))) {
+        match self.shared.inbox.push(record) {
             // The writer gives the place back once the record is on disk.
             Ok(()) => self.settled = true,
             Err(_) => log::error!("a usage record came after the end and is lost"),
@@ -128,15 +119,14 @@ impl Usage {
     /// Starts the writer, which opens `usage.redb` by itself: this never waits for the disk. Until it is open
     /// records queue up within their bound.
     pub fn start(data_dir: &Path, config: &config::Usage) -> Self {
-        let (sender, messages) = channel();
         let shared = Arc::new(Shared {
             path: data_dir.join("usage.redb"),
             max_records: config.max_queued_records,
             taken: AtomicUsize::new(0),
-            messages: sender,
+            inbox: Inbox::default(),
             database: RwLock::new(None),
         });
-        let writer = Writer::new(Arc::clone(&shared), messages, config);
+        let writer = Writer::new(Arc::clone(&shared), config);
         let thread = std::thread::Builder::new()
             .name("usage-writer".to_owned())
             .spawn(move || writer.run())
@@ -170,7 +160,9 @@ impl Usage {
     /// When that did not happen in time, or the disk refuses.
     pub fn flush(&self, timeout: Duration) -> Result<(), UsageError> {
         let (answer, waiter) = handoff();
-        self.shared.messages.send(Message::Flush(answer)).map_err(|_| UsageError::Unavailable)?;
+        if !self.shared.inbox.flush(answer) {
+            return Err(UsageError::Unavailable);
+        }
         match waiter.wait(Some(timeout)) {
             Ok(true) => Ok(()),
             Ok(false) | Err(NoAnswer::Lost | NoAnswer::TimedOut) => Err(UsageError::Unavailable),
@@ -181,7 +173,7 @@ impl Usage {
     pub fn close(&self) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(writer) = writer else { return };
-        let _ = self.shared.messages.send(Message::Stop);
+        self.shared.inbox.stop();
         if writer.join().is_err() {
             log::error!("the writer of usage records panicked");
         }

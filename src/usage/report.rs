@@ -8,7 +8,7 @@ use std::sync::Arc;
 use redb::{ReadableDatabase, TableError};
 
 use super::UsageError;
-use super::writer::{RECORDS, open_for_reading, record_key};
+use super::writer::{MAX_PAGE_SPAN_MS, RECORDS, open_for_reading, record_key};
 use crate::clock::UnixMillis;
 use crate::domain::{Outcome, Subject, TokenOrigin, UsageRecord};
 use crate::store::{StoreError, World};
@@ -157,26 +157,32 @@ pub(super) fn read(
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
         Err(error) => return Err(failed(error.into())),
     };
-    let from = record_key(filter.from.unwrap_or_default(), 0);
-    let to = record_key(filter.to.unwrap_or(UnixMillis(u64::MAX)), u64::MAX);
-    if from > to {
+    let (first, last) = (filter.from.unwrap_or_default(), filter.to.unwrap_or(UnixMillis(u64::MAX)));
+    if first > last {
         return Ok(Vec::new());
     }
+    // A page that begins before the time asked for may reach into it.
+    let from = record_key(UnixMillis(first.0.saturating_sub(MAX_PAGE_SPAN_MS)), 0);
+    let to = record_key(last, u64::MAX);
     let mut rows: BTreeMap<Vec<String>, ReportRow> = BTreeMap::new();
     for item in table.range::<&[u8; 16]>(&from..=&to).map_err(|e| failed(e.into()))? {
         let (_, value) = item.map_err(|e| failed(e.into()))?;
-        let record: UsageRecord = serde_json::from_slice(value.value()).map_err(|error| {
-            let what = format!("a usage record can not be read ({error})");
-            UsageError::Store(StoreError::Damaged { path: path.to_owned(), what })
-        })?;
-        if filter.subject.as_ref().is_some_and(|subject| *subject != record.subject) {
-            continue;
-        }
-        for group in groups(&record, filter) {
-            rows.entry(group).or_default().add(&record);
-        }
-        if rows.len() > MAX_ROWS {
-            return Err(UsageError::TooManyRows);
+        let lines = serde_json::Deserializer::from_slice(value.value()).into_iter::<UsageRecord>();
+        for record in lines {
+            let record = record.map_err(|error| {
+                let what = format!("a usage record can not be read ({error})");
+                UsageError::Store(StoreError::Damaged { path: path.to_owned(), what })
+            })?;
+            let is_other = filter.subject.as_ref().is_some_and(|subject| *subject != record.subject);
+            if is_other || !(first..=last).contains(&record.at) {
+                continue;
+            }
+            for group in groups(&record, filter) {
+                rows.entry(group).or_default().add(&record);
+            }
+            if rows.len() > MAX_ROWS {
+                return Err(UsageError::TooManyRows);
+            }
         }
     }
     Ok(rows.into_iter().map(|(group, row)| ReportRow { group, ..row }).collect())

@@ -196,12 +196,13 @@ fn records_past_retention_are_removed() {
     let usage = Usage::start(&folder.0, &config::Usage { max_queued_records: 10_000, ..config() });
     let now = UnixMillis::now().0;
     for number in 0..5000 {
-        usage.reserve().unwrap().settle(record("user:ada@example.com", "main/a", now - 91 * DAY_MS + number));
+        usage.reserve().unwrap().settle(record("user:ada@example.com", "main/a", now - 93 * DAY_MS + number));
     }
+    usage.flush(Duration::from_secs(60)).unwrap();
     usage.reserve().unwrap().settle(record("user:ada@example.com", "main/a", now - 89 * DAY_MS));
     usage.flush(Duration::from_secs(60)).unwrap();
     drop(usage);
-    // The next start prunes, in steps; messages are taken in between.
+    // The next start prunes whole pages; records are taken in between.
     let usage = Usage::start(&folder.0, &config());
     let left =
         (0..100).map(|_| calls(&usage.report(&by(&[])).unwrap())).find(|left| left.iter().all(|l| l.1 == 1));

@@ -1,19 +1,20 @@
 //! The thread that writes `usage.redb`.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{Message, Shared};
+use super::Shared;
+use super::inbox::MAX_BATCH;
 use crate::clock::UnixMillis;
 use crate::config;
 use crate::domain::UsageRecord;
 use crate::store::{StoreError, open_database};
 
-/// (at, seq), each 8 bytes big endian -> a record as compact JSON.
+/// (time of the earliest, number of the first), each 8 bytes big endian -> a page of records: one compact JSON
+/// object a line, ordered by time. A page costs the tree what a single record would.
 pub(super) const RECORDS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("records");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const NEXT_SEQ: &str = "next_seq";
@@ -21,22 +22,25 @@ const SCHEMA_VERSION: &str = "schema_version";
 const SCHEMA: u64 = 1;
 
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
-/// Records that are written without waiting for the interval's end.
-const MAX_BATCH: usize = 4096;
-/// Old records removed in one transaction, so that new ones never wait long.
-const PRUNE_STEP: usize = 2000;
+const MAX_PAGE_RECORDS: usize = 256;
+/// How much later than a page's first record its last may have begun: calls settle when they end, and
+/// `relay.total_timeout_ms` is a day at most.
+pub(super) const MAX_PAGE_SPAN_MS: u64 = 25 * 3600 * 1000;
+/// Old pages removed in one transaction, so that new ones never wait long.
+const PRUNE_STEP: usize = 200;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The writing thread's own things.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    messages: Receiver<Message>,
     flush_interval: Duration,
     retention: Duration,
     pending: Vec<UsageRecord>,
-    /// When the pending records are written; None while there are none.
+    /// When records are written next; None while there are none.
     write_at: Option<Instant>,
+    /// The last write failed: the next waits for its time, however many records come.
+    failed: bool,
     prune_at: Instant,
     /// Read from the file once; what a failed write left there must not count twice.
     next_seq: Option<u64>,
@@ -48,14 +52,14 @@ pub(super) fn record_key(at: UnixMillis, seq: u64) -> [u8; 16] {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, messages: Receiver<Message>, config: &config::Usage) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, config: &config::Usage) -> Self {
         Self {
             shared,
-            messages,
             flush_interval: Duration::from_millis(config.flush_interval_ms),
             retention: Duration::from_secs(config.retention_days.saturating_mul(86_400)),
             pending: Vec::new(),
             write_at: None,
+            failed: false,
             prune_at: Instant::now(),
             next_seq: None,
         }
@@ -68,45 +72,38 @@ impl Writer {
         }
         loop {
             let wake_at = self.write_at.map_or(self.prune_at, |write_at| write_at.min(self.prune_at));
-            match self.messages.recv_timeout(wake_at.saturating_duration_since(Instant::now())) {
-                Ok(Message::Record(record)) => self.take(*record),
-                Ok(Message::Flush(answer)) => answer.send(self.write()),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
+            let found = self.shared.inbox.wait(wake_at, self.write_at.is_some(), self.failed);
             let now = Instant::now();
-            if self.write_at.is_some_and(|write_at| write_at <= now) {
+            if !found.flushes.is_empty() {
+                let written = self.write();
+                for answer in found.flushes {
+                    answer.send(written);
+                }
+            } else if found.stop {
+                break;
+            } else if self.write_at.is_some_and(|write_at| write_at <= now) || (found.is_full && !self.failed)
+            {
                 self.write();
+            } else if found.has_records && self.write_at.is_none() {
+                self.write_at = Some(now + self.flush_interval);
             }
             if self.prune_at <= now {
                 self.prune();
             }
         }
-        while let Ok(message) = self.messages.try_recv() {
-            if let Message::Record(record) = message {
-                self.pending.push(*record);
-            }
-        }
+        self.pending.extend(self.shared.inbox.close());
         if !self.write() {
             log::error!("{} usage records are lost", self.pending.len());
         }
         self.close();
     }
 
-    fn take(&mut self, record: UsageRecord) {
-        self.pending.push(record);
-        let now = Instant::now();
-        match self.write_at {
-            None => self.write_at = Some(now + self.flush_interval),
-            // Not after a failure: then it waits for the retry.
-            Some(_) if self.pending.len() == MAX_BATCH => self.write_at = Some(now),
-            Some(_) => {}
-        }
-    }
-
     /// Puts all pending records on disk. When that fails they stay, and are tried again.
     fn write(&mut self) -> bool {
-        match self.try_write() {
+        self.pending.extend(self.shared.inbox.take());
+        let result = self.try_write();
+        self.failed = result.is_err();
+        match result {
             Ok(()) => {
                 self.shared.taken.fetch_sub(self.pending.len(), Ordering::AcqRel);
                 self.pending.clear();
@@ -130,13 +127,19 @@ impl Writer {
             return Ok(());
         }
         let first = self.next_seq.unwrap_or(0);
+        self.pending.sort_by_key(|record| record.at);
         let next = self.transact(|transaction| {
             let mut records = transaction.open_table(RECORDS)?;
             let mut seq = first;
-            for record in &self.pending {
-                let value = serde_json::to_vec(record).map_err(std::io::Error::from)?;
-                records.insert(&record_key(record.at, seq), value.as_slice())?;
-                seq += 1;
+            for page in self.pending.chunks(MAX_PAGE_RECORDS) {
+                let mut value = Vec::with_capacity(page.len() * 320);
+                for record in page {
+                    serde_json::to_writer(&mut value, record).map_err(std::io::Error::from)?;
+                    value.push(b'\n');
+                }
+                let at = page.first().map(|record| record.at).unwrap_or_default();
+                records.insert(&record_key(at, seq), value.as_slice())?;
+                seq += u64::try_from(page.len()).unwrap_or(0);
             }
             transaction.open_table(META)?.insert(NEXT_SEQ, seq)?;
             Ok(seq)
@@ -149,7 +152,9 @@ impl Writer {
     fn prune(&mut self) {
         let now = UnixMillis::now();
         let retention_ms = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
-        let end = record_key(UnixMillis(now.0.saturating_sub(retention_ms)), 0);
+        // The whole page must be old.
+        let kept_ms = retention_ms.saturating_add(MAX_PAGE_SPAN_MS);
+        let end = record_key(UnixMillis(now.0.saturating_sub(kept_ms)), 0);
         let removed = self.open().and_then(|()| {
             self.transact(|transaction| {
                 let mut records = transaction.open_table(RECORDS)?;

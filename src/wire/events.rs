@@ -50,6 +50,7 @@ pub struct EventReader {
     begun: bool,
     first_error: Option<StreamError>,
     end_seen: bool,
+    done_seen: bool,
     body_ended: bool,
     errored: bool,
     tokens: Option<TokenCounts>,
@@ -67,6 +68,8 @@ struct Chunk<'a> {
     response: Option<Nested<'a>>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
     #[serde(default)]
     choices: Option<Vec<Choice>>,
     #[serde(default)]
@@ -108,6 +111,7 @@ impl EventReader {
             begun: false,
             first_error: None,
             end_seen: false,
+            done_seen: false,
             body_ended: false,
             errored: false,
             tokens: None,
@@ -131,12 +135,14 @@ impl EventReader {
         self.begun = true;
         if data.trim_ascii() == b"[DONE]" {
             self.end_seen = true;
+            self.done_seen = true;
             return pass;
         }
         let finishes = has_text_member(&data, b"\"finish_reason\":");
         if self.kind == Kind::Chat && finishes {
             self.end_seen = true;
         }
+        // Older servers send an error without a wrapper, told by its `object` only.
         let has_error = memmem::find(&data, b"\"error\"").is_some();
         let has_usage = has_object_member(&data, b"\"usage\":");
         let is_terminal = self.kind == Kind::Responses && is_terminal(event, &data);
@@ -153,7 +159,8 @@ impl EventReader {
             self.end_seen = true;
             self.errored |= is_failure(event, &data);
         }
-        if chunk.error.is_some() && self.kind != Kind::Responses {
+        let bare_error = chunk.object.is_some_and(|object| object.get() == "\"error\"");
+        if (chunk.error.is_some() || bare_error) && self.kind != Kind::Responses {
             if is_first {
                 self.begun = false;
             }
@@ -206,6 +213,16 @@ impl EventReader {
         self.tokens.take()
     }
 
+    /// Whether the provider put an error into the stream.
+    pub fn has_errored(&self) -> bool {
+        self.errored
+    }
+
+    /// What an errored stream still needs behind it, so that its reader stops.
+    pub fn missing_end(&self) -> &'static [u8] {
+        if self.kind == Kind::Chat && !self.done_seen { b"data: [DONE]\n\n" } else { b"" }
+    }
+
     /// How a stream that ended by itself has ended.
     pub fn outcome(&self) -> Outcome {
         if self.errored { Outcome::ProviderError } else { Outcome::Complete }
@@ -236,7 +253,7 @@ impl EventReader {
 
     fn error(&mut self, data: &[u8]) {
         if !self.begun && self.first_error.is_none() {
-            self.first_error = Some(StreamError { status: error_status(data), body: data.to_vec() });
+            self.first_error = Some(StreamError { status: error_status(data), body: wrapped(data) });
         }
         self.errored = true;
         self.end_seen = true;
@@ -295,6 +312,25 @@ fn is_terminal(event: &[u8], data: &[u8]) -> bool {
 
 fn is_failure(event: &[u8], data: &[u8]) -> bool {
     matches!(event_type(event, data), b"response.failed" | b"error")
+}
+
+/// An error as a body of its own: in a wrapper, as clients look for it there.
+fn wrapped(data: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<serde_json::Value>(data) {
+        Ok(serde_json::Value::Object(object)) if object.contains_key("error") => data.to_vec(),
+        Ok(failed) if failed.pointer("/response/error").is_some_and(serde_json::Value::is_object) => {
+            json!({"error": failed.pointer("/response/error")}).to_string().into_bytes()
+        }
+        Ok(other) => json!({"error": other}).to_string().into_bytes(),
+        Err(_) => json!({"error": {"message": String::from_utf8_lossy(data)}}).to_string().into_bytes(),
+    }
+}
+
+/// Whether the last bytes of a body are an event that lacks only its empty line.
+pub fn is_whole(rest: &[u8]) -> bool {
+    sse::data(rest).is_none_or(|data| {
+        data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok()
+    })
 }
 
 /// The status that an error object speaks of; 502 when it names none.

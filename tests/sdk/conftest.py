@@ -20,7 +20,7 @@ from openai import AsyncOpenAI, OpenAI
 from provider import ScriptedProvider
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = pathlib.Path(os.environ.get("GATEWAY_BIN", ROOT / "target/release/gateway"))
+BINARY = pathlib.Path(os.environ.get("GATEWAY_BIN", ROOT / "target/release/gateway")).resolve()
 PROVIDER_KEY = "sk-provider-SECRET-51c0ffee"
 PATIENCE_S = 30
 NOT_RUN = set()

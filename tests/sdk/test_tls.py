@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 
 import httpx
 import pytest
-from openai import OpenAI
+from openai import InternalServerError, OpenAI
 
 from conftest import PROVIDER_KEY, eventually, not_run
 from provider import WORDS, ScriptedProvider
@@ -25,7 +25,8 @@ def certificate(folder, name):
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-keyout", key, "-out", cert, "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"],
+         "-keyout", key, "-out", cert, "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+         "-addext", "basicConstraints=critical,CA:FALSE"],
         check=True, capture_output=True,
     )  # fmt: skip
     return cert, key
@@ -92,8 +93,6 @@ def test_a_provider_over_tls_with_its_own_authority(make_gateway, tmp_path):
     assert answer.choices[0].message.content == "".join(WORDS)
     stream = client.chat.completions.create(model="trusted/m", messages=HI, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "".join(WORDS)
-    from openai import InternalServerError
-
     with pytest.raises(InternalServerError) as caught:
         client.chat.completions.create(model="untrusted/m", messages=HI)
     assert caught.value.status_code == 502 and "'untrusted'" in caught.value.body["message"]
