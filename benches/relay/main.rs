@@ -103,6 +103,7 @@ fn main() -> ExitCode {
 fn run(dir: &Path, options: &Options) -> Result<(), String> {
     print!("{ABOUT}");
     raise_descriptor_limit();
+    proxies::end_on_signal(dir).map_err(|error| error.to_string())?;
     let most = options.connections.iter().copied().max().unwrap_or(1);
     let provider = Provider::start(most).map_err(|error| error.to_string())?;
     let mut proxies = Vec::new();

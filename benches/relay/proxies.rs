@@ -5,13 +5,41 @@ use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
+use signal_hook::consts::signal::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
 use crate::load::Target;
+
+/// The processes that must not outlive this one.
+static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// Ends the proxies, removes the folder and exits when a signal ends the run: no handle is dropped then.
+pub fn end_on_signal(dir: &Path) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let dir = dir.to_owned();
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            RUNNING.lock().unwrap().iter().copied().for_each(terminate);
+            let _ = fs::remove_dir_all(&dir);
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
+}
+
+fn terminate(pid: u32) {
+    // Not SIGKILL: nginx's workers would outlive their master.
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+}
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -55,6 +83,7 @@ impl Proxy {
             .stdout(Stdio::null())
             .spawn()
             .map_err(text)?;
+        RUNNING.lock().unwrap().push(child.id());
         let stderr = child.stderr.take().ok_or("no standard error")?;
         let (sender, lines) = channel();
         thread::spawn(move || {
@@ -131,6 +160,7 @@ http {{
             .stdin(Stdio::null())
             .spawn()
             .map_err(text)?;
+        RUNNING.lock().unwrap().push(child.id());
         let target = Target { name: "nginx", plain, streams, token: "none".to_owned() };
         let mut proxy = Self { child, target, lines: None };
         let until = Instant::now() + START_TIMEOUT;
@@ -148,12 +178,10 @@ http {{
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Not kill(): nginx's workers would outlive their master.
-        let asked = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(0))
-            .is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
-        if asked {
-            let _ = self.child.wait();
-        }
+        let pid = self.pid();
+        terminate(pid);
+        let _ = self.child.wait();
+        RUNNING.lock().unwrap().retain(|running| *running != pid);
     }
 }
 
