@@ -52,14 +52,17 @@ impl std::fmt::Display for NoEntropy {
 }
 
 fn base62(bytes: &[u8; 32], chars: usize) -> String {
-    // Repeated division of a 256-bit number; digits come out lowest first.
-    let mut number = *bytes;
+    // Repeated division of a 256-bit number in four limbs, the highest first; digits come out lowest first.
+    let mut limbs = [0_u64; 4];
+    for (limb, part) in limbs.iter_mut().zip(bytes.chunks_exact(8)) {
+        *limb = part.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte));
+    }
     let mut text = String::with_capacity(chars);
     for _ in 0..chars {
-        let mut remainder = 0_u32;
-        for byte in &mut number {
-            let value = (remainder << 8) | u32::from(*byte);
-            *byte = u8::try_from(value / 62).unwrap_or(0);
+        let mut remainder = 0_u128;
+        for limb in &mut limbs {
+            let value = (remainder << 64) | u128::from(*limb);
+            *limb = u64::try_from(value / 62).unwrap_or(0);
             remainder = value % 62;
         }
         let digit = usize::try_from(remainder).unwrap_or(0);

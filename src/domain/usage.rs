@@ -96,3 +96,26 @@ pub struct UsageRecord {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
 }
+
+impl UsageRecord {
+    /// Moves the record out; what stays behind has no texts.
+    pub fn take(&mut self) -> Self {
+        let text = |text: &mut String| std::mem::take(text);
+        Self {
+            at: self.at,
+            request_id: text(&mut self.request_id),
+            subject: text(&mut self.subject),
+            token_id: text(&mut self.token_id),
+            account: text(&mut self.account),
+            model: text(&mut self.model),
+            endpoint: text(&mut self.endpoint),
+            tokens: self.tokens,
+            status: self.status,
+            outcome: self.outcome,
+            stream: self.stream,
+            latency_ms: self.latency_ms,
+            first_byte_ms: self.first_byte_ms,
+            metadata: std::mem::take(&mut self.metadata),
+        }
+    }
+}

@@ -154,7 +154,7 @@ impl Drop for Meter<'_> {
         self.settle();
         // A call that never got as far as the provider has used nothing.
         let Some(slot) = self.slot.take().filter(|_| self.reached_provider) else { return };
-        slot.settle(self.record.clone());
+        slot.settle(self.record.take());
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Account {
     pub endpoint: Endpoint,
     /// The provider's key.
     pub api_key: Option<Secret>,
+    /// The account's name, for those who keep something by it and should not copy it for each call.
+    pub pool_key: Arc<str>,
 }
 
 /// Why a stored object can not be part of a world.
@@ -214,7 +216,10 @@ impl World {
                     ),
                 };
                 let name = spec.name.clone();
-                self.accounts.insert(name, Arc::new(Account { spec, revision, endpoint, api_key }));
+                self.accounts.insert(
+                    name,
+                    Arc::new(Account { pool_key: name.as_str().into(), spec, revision, endpoint, api_key }),
+                );
             }
             Object::VirtualAccount(account) => {
                 let name = account.name.clone();

@@ -75,7 +75,7 @@ impl Upstreams {
         call_deadline_ms: u64,
         reached: &mut bool,
     ) -> Result<Exchange, UpstreamError> {
-        let key: Key = (account.spec.name.as_str().into(), account.revision);
+        let key: Key = (Arc::clone(&account.pool_key), account.revision);
         let first_byte_at =
             || monotonic_ms().saturating_add(self.limits.first_byte_timeout_ms).min(call_deadline_ms);
         if let Some(transport) = self.take(&key, worker, watch) {

@@ -1,6 +1,8 @@
 //! What the gateway needs to know of each event of a provider's stream: is it the end, an error, the usage
 //! chunk. Most events are told by a byte search; only the few that matter are parsed.
 
+use std::sync::LazyLock;
+
 use memchr::memmem;
 use serde::Deserialize;
 use serde_json::json;
@@ -152,13 +154,13 @@ impl EventReader {
             self.done_seen = true;
             return pass;
         }
-        let finishes = has_text_member(&data, b"\"finish_reason\":");
+        let finishes = has_member(&data, &FINDERS.finish_reason, b'"');
         if self.kind == Kind::Chat && finishes {
             self.end_seen = true;
         }
         // Older servers send an error without a wrapper, told by its `object` only.
-        let has_error = memmem::find(&data, b"\"error\"").is_some();
-        let has_usage = has_object_member(&data, b"\"usage\":");
+        let has_error = FINDERS.error.find(&data).is_some();
+        let has_usage = has_member(&data, &FINDERS.usage, b'{');
         let is_terminal = self.kind == Kind::Responses && is_terminal(event, &data);
         if self.kind == Kind::Responses {
             self.track(&data, is_first);
@@ -219,7 +221,7 @@ impl EventReader {
         let Some(giant) = self.giant.take() else { return };
         self.end_seen |= giant.is_terminal;
         self.errored |= giant.is_failure;
-        if self.kind == Kind::Chat && has_text_member(&giant.tail, b"\"finish_reason\":") {
+        if self.kind == Kind::Chat && has_member(&giant.tail, &FINDERS.finish_reason, b'"') {
             self.end_seen = true;
         }
         const KEY: &[u8] = b"\"usage\":";
@@ -327,19 +329,24 @@ impl EventReader {
     }
 }
 
-/// Whether a member's value begins with a quote, wherever the member stands.
-fn has_text_member(data: &[u8], member: &[u8]) -> bool {
-    has_member(data, member, b'"')
+/// What is looked for in every event, made ready once.
+struct Finders {
+    error: memmem::Finder<'static>,
+    finish_reason: memmem::Finder<'static>,
+    usage: memmem::Finder<'static>,
 }
 
-fn has_object_member(data: &[u8], member: &[u8]) -> bool {
-    has_member(data, member, b'{')
-}
+static FINDERS: LazyLock<Finders> = LazyLock::new(|| Finders {
+    error: memmem::Finder::new(b"\"error\""),
+    finish_reason: memmem::Finder::new(b"\"finish_reason\":"),
+    usage: memmem::Finder::new(b"\"usage\":"),
+});
 
-fn has_member(data: &[u8], member: &[u8], first: u8) -> bool {
-    memmem::find_iter(data, member).any(|at| {
-        data.get(at + member.len()..).unwrap_or_default().iter().find(|b| !b.is_ascii_whitespace())
-            == Some(&first)
+/// Whether a member's value begins with this byte, wherever the member stands.
+fn has_member(data: &[u8], member: &memmem::Finder<'_>, first: u8) -> bool {
+    member.find_iter(data).any(|at| {
+        let value = data.get(at + member.needle().len()..).unwrap_or_default();
+        value.iter().find(|b| !b.is_ascii_whitespace()) == Some(&first)
     })
 }
 
