@@ -74,7 +74,11 @@ pub(super) fn relay(
         let ends = exchange.is_complete();
         onward.arm_for_caller(connection);
         if write(connection, *framing, head, &out, ends).is_err() {
-            return Ok(caller_gone(onward, &mut exchange));
+            let had_everything = out.is_empty() && reader.has_said_all();
+            onward.meter.outcome(if had_everything { reader.outcome() } else { Outcome::CallerGone });
+            // The caller does not take the answer any more, so nobody wants the rest of it.
+            exchange.abandon();
+            return Ok(After::Abort);
         }
         head.clear();
         out.clear();
@@ -199,13 +203,17 @@ fn broken(
     in_fragment: bool,
 ) -> After {
     let (failure, outcome) = upstream_failure(error, &onward.account);
-    onward.meter.outcome(outcome);
+    // After the end mark nothing is missing: clients hang up there, without waiting for the body's end.
+    let was_whole = reader.has_said_all();
+    onward.meter.outcome(if was_whole { reader.outcome() } else { outcome });
     let Some(failure) = failure else { return After::Abort };
     let mut out = unwritten.to_vec();
     if in_fragment || !(out.is_empty() || out.ends_with(b"\n\n") || out.ends_with(b"\r\n\r\n")) {
         out.extend_from_slice(b"\n\n");
     }
-    if reader.has_errored() {
+    if was_whole {
+        // Only the body's end is still to be said.
+    } else if reader.has_errored() {
         // The provider said itself what went wrong.
         out.extend_from_slice(reader.missing_end());
     } else {
@@ -221,13 +229,6 @@ fn broken(
         (Ok(()), _) if framing == Framing::Close || !onward.answer.keep_alive => After::Close,
         (Ok(()), _) => After::KeepAlive,
     }
-}
-
-/// The caller does not take the answer any more. Dropping the exchange closes the provider's connection.
-fn caller_gone(onward: Onward<'_, '_, '_>, exchange: &mut Exchange) -> After {
-    onward.meter.outcome(Outcome::CallerGone);
-    exchange.abandon();
-    After::Abort
 }
 
 fn write(

@@ -218,6 +218,15 @@ impl EventReader {
         self.errored
     }
 
+    /// Whether the stream's own end mark has come: `[DONE]`, or the terminal event.
+    pub fn has_said_all(&self) -> bool {
+        match self.kind {
+            Kind::Chat => self.done_seen,
+            Kind::Responses => self.end_seen,
+            Kind::Other => false,
+        }
+    }
+
     /// What an errored stream still needs behind it, so that its reader stops.
     pub fn missing_end(&self) -> &'static [u8] {
         if self.kind == Kind::Chat && !self.done_seen { b"data: [DONE]\n\n" } else { b"" }
