@@ -116,6 +116,33 @@ fn the_provider_sees_the_caller_hang_up_within_250_ms() {
 }
 
 #[test]
+fn who_hangs_up_after_the_end_mark_has_had_everything() {
+    // The SDKs stop reading at `[DONE]`; providers may be slow, or rude, with the end of the body.
+    for provider_cuts in [false, true] {
+        let fixture = Fixture::new(move |_, answer| {
+            answer.sse_head();
+            answer.chunk(text("first") + FINISH + DONE);
+            if provider_cuts {
+                answer.close();
+            } else {
+                answer.hold();
+            }
+        });
+        let (mut client, _) = fixture.open_stream("");
+        if provider_cuts {
+            let (body, complete) = client.read_rest();
+            assert!(complete && body == (text("first") + FINISH + DONE).as_bytes());
+        } else {
+            client.read_until("[DONE]");
+            let since = client.hang_up();
+            fixture.provider.assert_closed_within_250_ms(0, since);
+        }
+        fixture.wait_for_outcome("complete", 1);
+        assert_eq!(fixture.gateway.wait_for_usage("user", 1)[0]["errors"], 0);
+    }
+}
+
+#[test]
 fn more_bytes_from_the_caller_do_not_hide_that_it_hung_up() {
     for stage in ["before the answer", "in mid stream"] {
         let fixture = stopping_at(stage);

@@ -42,13 +42,6 @@ pub(super) fn relay(
                     finish(&splitter, &mut reader, &mut out, &mut onward);
                     break (!reader.is_finished()).then_some(UpstreamError::Broken);
                 }
-                // All that matters has come; how the connection went away after it does not.
-                Err(UpstreamError::Broken)
-                    if reader.is_closed() && connection.watch().interruption().is_none() =>
-                {
-                    exchange.abandon();
-                    break None;
-                }
                 Err(error) => break Some(ended_by(connection, error)),
             }
             next = match exchange.ready() {
@@ -81,8 +74,9 @@ pub(super) fn relay(
         let ends = exchange.is_complete();
         onward.arm_for_caller(connection);
         if write(connection, *framing, head, &out, ends).is_err() {
-            onward.meter.outcome(unwritten(connection));
-            // Dropping it would do; this does it before the record is written.
+            let had_everything = out.is_empty() && reader.has_said_all();
+            onward.meter.outcome(if had_everything { reader.outcome() } else { unwritten(connection) });
+            // Nobody wants the rest of it.
             exchange.abandon();
             return Ok(After::Abort);
         }
@@ -212,13 +206,17 @@ fn broken(
     in_fragment: bool,
 ) -> After {
     let (failure, outcome) = upstream_failure(error, &onward.account);
-    onward.meter.outcome(outcome);
+    // After the end mark nothing is missing: clients hang up there, without waiting for the body's end.
+    let was_whole = reader.has_said_all();
+    onward.meter.outcome(if was_whole { reader.outcome() } else { outcome });
     let Some(failure) = failure else { return After::Abort };
     let mut out = unwritten.to_vec();
     if in_fragment || !(out.is_empty() || out.ends_with(b"\n\n") || out.ends_with(b"\r\n\r\n")) {
         out.extend_from_slice(b"\n\n");
     }
-    if reader.has_errored() {
+    if was_whole {
+        // Only the body's end is still to be said.
+    } else if reader.has_errored() {
         // The provider said itself what went wrong.
         out.extend_from_slice(reader.missing_end());
     } else {

@@ -218,7 +218,13 @@ impl World {
                 let name = spec.name.clone();
                 self.accounts.insert(
                     name,
-                    Arc::new(Account { pool_key: spec.name.as_str().into(), spec, revision, endpoint, api_key }),
+                    Arc::new(Account {
+                        pool_key: spec.name.as_str().into(),
+                        spec,
+                        revision,
+                        endpoint,
+                        api_key,
+                    }),
                 );
             }
             Object::VirtualAccount(account) => {

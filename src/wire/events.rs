@@ -259,14 +259,18 @@ impl EventReader {
         self.tokens.take()
     }
 
-    /// Whether the stream has said its last word, so that its body's end adds nothing.
-    pub fn is_closed(&self) -> bool {
-        self.done_seen || (self.kind == Kind::Responses && self.end_seen)
-    }
-
     /// Whether the provider put an error into the stream.
     pub fn has_errored(&self) -> bool {
         self.errored
+    }
+
+    /// Whether the stream's own end mark has come: `[DONE]`, or the terminal event.
+    pub fn has_said_all(&self) -> bool {
+        match self.kind {
+            Kind::Chat => self.done_seen,
+            Kind::Responses => self.end_seen,
+            Kind::Other => false,
+        }
     }
 
     /// What an errored stream still needs behind it, so that its reader stops.
