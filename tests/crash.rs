@@ -14,12 +14,12 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use support::gateway::{rows, token_id};
-use support::{Client, Gateway, Home, Lcg, announce};
+use support::{CHAT_ANSWER, Client, Fixture, Gateway, Home, Lcg, Provider, announce, chat};
 
 const KILLS: u64 = 100;
 const SEED: u64 = 20_261_123;
@@ -290,5 +290,41 @@ fn killing_the_command_line_itself_leaves_no_half_change() {
         for email in &sure {
             assert!(users.iter().any(|user| user["email"] == **email), "{email} is lost");
         }
+    }
+}
+
+/// `usage.flush_interval_ms` here, and what a commit may take on a busy machine.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+const SLACK: Duration = Duration::from_millis(800);
+
+#[test]
+fn a_kill_loses_at_most_the_last_interval_of_usage() {
+    let config = format!("usage.flush_interval_ms = {}", FLUSH_INTERVAL.as_millis());
+    let mut random = Lcg(SEED + 2);
+    for round in 0..3 {
+        let fixture = Fixture::on(Provider::answering(CHAT_ANSWER), &config);
+        let body = chat("main/m", "");
+        let mut client = fixture.connect();
+        let mut ends = Vec::new();
+        let until = Instant::now() + Duration::from_millis(1_500 + random.below(400));
+        while Instant::now() < until {
+            assert_eq!(client.post("/v1/chat/completions", &fixture.token, body.as_bytes()).status, 200);
+            ends.push(Instant::now());
+        }
+        let killed = Instant::now();
+        let Fixture { gateway, .. } = fixture;
+        let gateway = gateway.kill().serve();
+        let report = gateway.admin_json(&["usage", "report", "--by", "model"]);
+        let kept = rows(&report).iter().filter_map(|row| row["calls"].as_u64()).sum::<u64>();
+        let made = ends.len() as u64;
+        let sure = ends.iter().filter(|end| **end + FLUSH_INTERVAL + SLACK < killed).count() as u64;
+        let first_lost = ends.get(usize::try_from(kept).unwrap());
+        announce(&format!(
+            "round {round}: {made} calls, {kept} on disk after kill -9, {} lost, the oldest {:?} before the kill (interval {FLUSH_INTERVAL:?})",
+            made - kept,
+            first_lost.map(|end| killed.duration_since(*end))
+        ));
+        assert!(kept <= made && sure <= kept, "{sure} calls had to be on disk, {kept} are");
+        assert!(sure > 0, "the round was too short to show anything");
     }
 }
