@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::failure::Failure;
 use crate::http::{AnswerHead, Headers, RequestHead};
 use crate::store::Account;
+use crate::wire::multipart;
 
-/// What a caller's request hands on to the provider.
-const TO_PROVIDER: [&str; 3] = ["content-type", "accept", "openai-beta"];
+/// What a caller's request hands on to the provider. Not its content type: the provider is told how the gateway
+/// read the body.
+const TO_PROVIDER: [&str; 2] = ["accept", "openai-beta"];
 
 /// What a provider's answer hands on to the caller, besides `x-ratelimit-*`.
 const TO_CALLER: [&str; 10] = [
@@ -22,8 +28,57 @@ const TO_CALLER: [&str; 10] = [
     "cache-control",
 ];
 
+/// The boundary of the form that a request's body is; `None` when it is JSON.
+///
+/// # Errors
+/// A content type that this endpoint does not take, or that could be read in two ways.
+pub fn form_boundary(head: &RequestHead, takes_forms: bool) -> Result<Option<String>, Failure> {
+    let mut values = head.headers.all("content-type");
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Failure::BadRequest("Content-Type stands more than once".into()));
+    }
+    let value = value.trim_ascii();
+    let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let is_form = kind.eq_ignore_ascii_case(b"multipart/form-data");
+    if !kind.eq_ignore_ascii_case(b"application/json") && !(is_form && takes_forms) {
+        return Err(Failure::UnsupportedMediaType(if takes_forms {
+            "Send a form as 'Content-Type: multipart/form-data' or JSON as 'Content-Type: application/json'"
+                .into()
+        } else {
+            "This endpoint takes JSON; send 'Content-Type: application/json'".into()
+        }));
+    }
+    // Some clients end the line with a semicolon.
+    let value = value.strip_suffix(b";").unwrap_or(value);
+    let (_, parameters) = multipart::parameters(value)
+        .ok_or(Failure::BadRequest("Content-Type has parameters that can not be read".into()))?;
+    let parameter = |wanted: &[u8]| {
+        parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value)
+    };
+    if !is_form {
+        let is_utf8 = parameter(b"charset").is_none_or(|charset| charset.eq_ignore_ascii_case(b"utf-8"));
+        return if is_utf8 {
+            Ok(None)
+        } else {
+            Err(Failure::UnsupportedMediaType("JSON is UTF-8; send 'Content-Type: application/json'".into()))
+        };
+    }
+    parameter(b"boundary")
+        .and_then(|boundary| std::str::from_utf8(boundary).ok())
+        .filter(|boundary| multipart::is_boundary(boundary))
+        .map(|boundary| Some(boundary.to_owned()))
+        .ok_or(Failure::BadRequest("Content-Type multipart/form-data needs a boundary".into()))
+}
+
 /// The head of the request to the provider.
-pub fn provider_request(account: &Account, path: &str, head: &RequestHead, body_bytes: usize) -> Vec<u8> {
+pub fn provider_request(
+    account: &Account,
+    path: &str,
+    head: &RequestHead,
+    content_type: &str,
+    body_bytes: usize,
+) -> Vec<u8> {
     let endpoint = &account.endpoint;
     let mut out = Vec::with_capacity(512);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
@@ -32,6 +87,7 @@ pub fn provider_request(account: &Account, path: &str, head: &RequestHead, body_
     if let Some(key) = &account.api_key {
         put(&[b"authorization: Bearer ", key.expose().as_bytes(), b"\r\n"]);
     }
+    put(&[b"content-type: ", content_type.as_bytes(), b"\r\n"]);
     for (name, value) in head.headers.iter() {
         if let Some(name) = TO_PROVIDER.iter().find(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes())) {
             put(&[name.as_bytes(), b": ", value, b"\r\n"]);
@@ -80,27 +136,140 @@ pub fn metadata(head: &RequestHead) -> Result<BTreeMap<String, String>, String> 
     if values.next().is_some() {
         return Err("X-TFY-METADATA stands more than once".to_owned());
     }
-    let parsed: serde_json::Value = serde_json::from_slice(value).map_err(|_| {
-        "X-TFY-METADATA is not JSON; write an object of strings such as {\"team\":\"search\"}".to_owned()
-    })?;
-    let serde_json::Value::Object(map) = parsed else {
+    let not_json =
+        || "X-TFY-METADATA is not JSON; write an object of strings such as {\"team\":\"search\"}".to_owned();
+    let text = std::str::from_utf8(value).map_err(|_| not_json())?;
+    if !text.trim_ascii_start().starts_with('{') {
         return Err("X-TFY-METADATA is not a JSON object of strings".to_owned());
-    };
-    if map.len() > MAX_METADATA_KEYS {
-        return Err(format!("X-TFY-METADATA has more than {MAX_METADATA_KEYS} keys"));
     }
-    map.into_iter()
-        .map(|(key, value)| match value {
-            _ if key.is_empty() || key.chars().count() > MAX_METADATA_KEY_CHARS => Err(format!(
-                "X-TFY-METADATA has a key that is empty or longer than {MAX_METADATA_KEY_CHARS} characters"
-            )),
-            serde_json::Value::String(value) if value.chars().count() <= MAX_METADATA_VALUE_CHARS => {
-                Ok((key, value))
-            }
-            serde_json::Value::String(_) => Err(format!(
-                "the value of '{key}' in X-TFY-METADATA is longer than {MAX_METADATA_VALUE_CHARS} characters"
-            )),
-            _ => Err(format!("the value of '{key}' in X-TFY-METADATA is not a string")),
-        })
-        .collect()
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = deserializer.deserialize_map(Metadata).map_err(|_| not_json())?;
+    deserializer.end().map_err(|_| not_json())?;
+    read
+}
+
+/// Reads the object; a value is looked at only where it is a string, so that nesting needs no stack.
+struct Metadata;
+
+impl<'de> Visitor<'de> for Metadata {
+    type Value = Result<BTreeMap<String, String>, String>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut map = BTreeMap::new();
+        let mut problem = None;
+        while let Some((key, raw)) = entries.next_entry::<String, &'de RawValue>()? {
+            let is_string = raw.get().starts_with('"');
+            let value: String = if is_string {
+                serde_json::from_str(raw.get()).map_err(A::Error::custom)?
+            } else {
+                String::new()
+            };
+            let wrong = if key.is_empty() || key.chars().count() > MAX_METADATA_KEY_CHARS {
+                format!(
+                    "X-TFY-METADATA has a key that is empty or longer than {MAX_METADATA_KEY_CHARS} characters"
+                )
+            } else if !is_string {
+                format!("the value of '{key}' in X-TFY-METADATA is not a string")
+            } else if value.chars().count() > MAX_METADATA_VALUE_CHARS {
+                format!(
+                    "the value of '{key}' in X-TFY-METADATA is longer than {MAX_METADATA_VALUE_CHARS} characters"
+                )
+            } else if map.contains_key(&key) {
+                format!("'{key}' stands more than once in X-TFY-METADATA")
+            } else if map.len() >= MAX_METADATA_KEYS {
+                format!("X-TFY-METADATA has more than {MAX_METADATA_KEYS} keys")
+            } else {
+                map.insert(key, value);
+                continue;
+            };
+            problem.get_or_insert(wrong);
+        }
+        Ok(problem.map_or(Ok(map), Err))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(lines: &str) -> RequestHead {
+        let text = format!("POST /x HTTP/1.1\r\nhost: x\r\n{lines}\r\n");
+        RequestHead::parse(text.as_bytes(), 64).unwrap()
+    }
+
+    #[test]
+    fn content_types() {
+        let read = |value: &str, takes_forms| {
+            form_boundary(&head(&format!("content-type: {value}\r\n")), takes_forms)
+                .map_err(|failure| failure.status())
+        };
+        for json in [
+            "application/json",
+            "Application/JSON; charset=\"UTF-8\"",
+            "application/json;",
+            "application/json ; x=y",
+        ] {
+            assert_eq!(read(json, false), Ok(None), "{json}");
+            assert_eq!(read(json, true), Ok(None), "{json}");
+        }
+        assert_eq!(form_boundary(&head(""), false), Ok(None));
+        let twice = head("content-type: application/json\r\ncontent-type: application/json\r\n");
+        assert_eq!(form_boundary(&twice, false).map_err(|failure| failure.status()), Err(400));
+        for (value, boundary) in [
+            ("multipart/form-data; boundary=abc", "abc"),
+            ("multipart/form-data; charset=\"x; boundary=no\"; Boundary=\"a,b\"", "a,b"),
+        ] {
+            assert_eq!(read(value, true), Ok(Some(boundary.to_owned())), "{value}");
+            assert_eq!(read(value, false), Err(415), "{value}");
+        }
+        for (value, status) in [
+            ("", 415),
+            ("text/plain", 415),
+            ("application/x-www-form-urlencoded", 415),
+            ("application/jsonp", 415),
+            ("application/json, multipart/form-data; boundary=a", 415),
+            ("multipart/mixed; boundary=a", 415),
+            ("application/json; charset=utf-16", 415),
+            ("application/json; charset=utf-8; charset=utf-16", 400),
+            ("multipart/form-data", 400),
+            ("multipart/form-data; boundary=", 400),
+            ("multipart/form-data; boundary=a; boundary=b", 400),
+            ("multipart/form-data; boundary=a; BOUNDARY=a", 400),
+            ("multipart/form-data; boundary=\"a;b\"", 400),
+            ("multipart/form-data; boundary=\"a", 400),
+            ("multipart/form-data; boundary=a b", 400),
+        ] {
+            assert_eq!(read(value, true), Err(status), "{value}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_an_object_of_strings() {
+        let read = |value: &str| metadata(&head(&format!("x-tfy-metadata: {value}\r\n")));
+        assert_eq!(read(r#"{"a":"b","\u00e9":"\""}"#).unwrap().len(), 2);
+        assert!(read(" {} ").unwrap().is_empty());
+        for bad in
+            ["", "x", "[]", "\"a\"", "{\"a\":1}", "{\"a\":\"b\"} x", "{\"a\":\"b\",}", "{\"a\":\"\\q\"}"]
+        {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(read(r#"{"a":"b","\u0061":"c"}"#).unwrap_err().contains("more than once"));
+        let many: Vec<String> = (0..65).map(|number| format!("\"{number}\":\"\"")).collect();
+        assert!(read(&format!("{{{}}}", many.join(","))).unwrap_err().contains("more than 64"));
+        assert!(read(&format!("{{\"a\":\"{}\"}}", "x".repeat(129))).is_err());
+        assert!(read(&format!("{{\"{}\":\"a\"}}", "x".repeat(129))).is_err());
+    }
+
+    #[test]
+    fn nested_metadata_needs_no_stack() {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let value = format!("{{\"deep\":{}1{}}}", open.repeat(100_000), close.repeat(100_000));
+            let read = metadata(&head(&format!("x-tfy-metadata: {value}\r\n")));
+            assert!(read.unwrap_err().contains("'deep' in X-TFY-METADATA is not a string"));
+        }
+    }
 }

@@ -256,17 +256,7 @@ impl Relay {
                 "Send the body without Content-Encoding".into(),
             )));
         }
-        let content_type = head
-            .headers
-            .one("content-type")
-            .and_then(|value| std::str::from_utf8(value).ok())
-            .unwrap_or_default();
-        let boundary = multipart::boundary(content_type).map(ToOwned::to_owned);
-        if boundary.is_some() && !endpoint.multipart {
-            return Err(Refusal::before_body(Failure::UnsupportedMediaType(
-                "This endpoint takes JSON".into(),
-            )));
-        }
+        let boundary = headers::form_boundary(head, endpoint.multipart).map_err(Refusal::before_body)?;
         let body = connection
             .read_body(head, &self.limits, &self.budget)
             .map_err(|error| Refusal::from_read(&error))?;
@@ -368,7 +358,13 @@ impl Relay {
         edits.extend(usage_edit);
         let mut pieces = request::apply(&call.body.bytes, &mut edits);
         let body_bytes = pieces.iter().map(|piece| piece.len()).sum();
-        let request_head = headers::provider_request(&route.account, endpoint.path, answer.head, body_bytes);
+        let content_type = match &call.edits {
+            Edits::Json(_) => "application/json".to_owned(),
+            Edits::Form(form) => form.content_type(),
+        };
+        let path = endpoint.path;
+        let request_head =
+            headers::provider_request(&route.account, path, answer.head, &content_type, body_bytes);
         pieces.insert(0, &request_head);
         let watch = connection.watch();
         let worker = connection.transport().socket().worker(self.workers);

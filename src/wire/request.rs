@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+/// The longest model that is looked at.
+pub(super) const MAX_MODEL_BYTES: usize = 256;
 
 /// Why a request body was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +41,8 @@ pub struct Inspected {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum StreamOptions {
     Absent,
-    /// `null` or anything else that is no object, at this place.
-    NoObject(Range<usize>),
+    /// `null`, at this place.
+    Null(Range<usize>),
     Object {
         range: Range<usize>,
         /// Where the value of `include_usage` stands, if there is one.
@@ -48,31 +51,118 @@ enum StreamOptions {
     },
 }
 
-/// Keeps `null` apart from an absent key, so that an edit never puts a key in twice.
-fn raw<'de: 'a, 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+/// The keys of a body that matter to a decision, in lower case as they must be written.
+const BODY_KEYS: [&str; 6] =
+    ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens"];
+
+/// Whether a lenient reader could take one name for the other: they differ in case only, with the two letters
+/// outside ASCII whose case folding lands in it.
+pub(super) fn looks_like(name: &str, wanted: &str) -> bool {
+    let fold = |letter| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => char::to_ascii_lowercase(&other),
+    };
+    name.chars().map(fold).eq(wanted.chars())
 }
 
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow, default, deserialize_with = "raw")]
-    model: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    stream: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    stream_options: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    max_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    max_completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "raw")]
-    max_output_tokens: Option<&'a RawValue>,
+/// Reads the values of an object's keys that matter, as places in its text. A key that stands twice, or that
+/// another reader could take for one of them, is refused: the provider could read the other value.
+struct Members<const N: usize>([&'static str; N]);
+
+type Values<'a, const N: usize> = Result<[Option<&'a RawValue>; N], InvalidRequest>;
+
+impl<'de, const N: usize> Visitor<'de> for Members<N> {
+    type Value = Values<'de, N>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = [None; N];
+        let mut problem = None;
+        while let Some(key) = map.next_key_seed(&self)? {
+            // Neither of the two ways to read a value uses the stack for its nesting.
+            let (name, exact) = match key {
+                Key::Exact(name) => (name, true),
+                Key::Alike(name) => (name, false),
+                Key::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            let value: &'de RawValue = map.next_value()?;
+            let slot = self.0.iter().zip(&mut values).find(|(known, _)| **known == name);
+            if !exact {
+                problem = Some(format!("The body is refused: write the key '{name}' exactly so"));
+            } else if slot.is_some_and(|(_, slot)| slot.replace(value).is_some()) {
+                problem = Some(format!("The body is refused: duplicate key '{name}'"));
+            }
+        }
+        Ok(problem.map_or(Ok(values), |text| Err(InvalidRequest(text.into()))))
+    }
 }
 
-#[derive(Deserialize)]
-struct Options<'a> {
-    #[serde(borrow, default, deserialize_with = "raw")]
-    include_usage: Option<&'a RawValue>,
+enum Key {
+    Exact(&'static str),
+    Alike(&'static str),
+    Other,
+}
+
+impl<'de, const N: usize> DeserializeSeed<'de> for &Members<N> {
+    type Value = Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<const N: usize> Visitor<'_> for &Members<N> {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+        let found = self.0.iter().find(|name| looks_like(key, name));
+        Ok(match found {
+            Some(name) if *name == key => Key::Exact(name),
+            Some(name) => Key::Alike(name),
+            None => Key::Other,
+        })
+    }
+}
+
+/// Reads a text that must be one object.
+fn members<'a, const N: usize>(text: &'a str, keys: [&'static str; N]) -> serde_json::Result<Values<'a, N>> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let values = deserializer.deserialize_map(Members(keys))?;
+    deserializer.end()?;
+    Ok(values)
+}
+
+/// A value that must be `true`, `false` or `null`, if it is there.
+fn flag(raw: Option<&RawValue>, refusal: &'static str) -> Result<bool, InvalidRequest> {
+    match raw.map(RawValue::get) {
+        Some("true") => Ok(true),
+        None | Some("false" | "null") => Ok(false),
+        Some(_) => Err(InvalidRequest(refusal.into())),
+    }
+}
+
+/// Whether a model is one that can be looked up. The text is not in the refusal: it can be long.
+pub(super) fn check_model(model: &str) -> Result<(), InvalidRequest> {
+    if model.len() > MAX_MODEL_BYTES {
+        return Err(InvalidRequest(format!("'model' is longer than {MAX_MODEL_BYTES} bytes").into()));
+    }
+    if !model.contains('/') {
+        return Err(InvalidRequest(
+            "'model' must be written account/model; GET /v1/models lists what you may use".into(),
+        ));
+    }
+    Ok(())
 }
 
 fn place(of: &str, within: usize) -> Range<usize> {
@@ -81,60 +171,53 @@ fn place(of: &str, within: usize) -> Range<usize> {
 }
 
 /// Reads a JSON request body. Keys that matter and stand twice are refused (also when one is written with
-/// escapes), because the provider could read the other one.
+/// escapes or in another case), because the provider could read the other one.
 ///
 /// # Errors
 /// What is wrong, for the caller.
 pub fn inspect(body: &[u8]) -> Result<Inspected, InvalidRequest> {
     let text = std::str::from_utf8(body).map_err(|_| InvalidRequest("The body is not UTF-8".into()))?;
-    let parsed: Body<'_> = serde_json::from_str(text).map_err(|error| invalid_json(&error))?;
+    let [raw_model, stream, stream_options, max_tokens, max_completion_tokens, max_output_tokens] =
+        members(text, BODY_KEYS).map_err(|error| invalid_json(&error))??;
     let base = body.as_ptr().addr();
     let number = |raw: Option<&RawValue>| raw.and_then(|raw| raw.get().parse().ok());
-    let raw_model = parsed.model.ok_or(InvalidRequest(
+    let raw_model = raw_model.ok_or(InvalidRequest(
         "The body has no 'model'; name it as account/model, see GET /v1/models".into(),
     ))?;
     let model: String = serde_json::from_str(raw_model.get())
         .map_err(|_| InvalidRequest("'model' must be a string such as account/model".into()))?;
-    if !model.contains('/') {
-        return Err(InvalidRequest(
-            "'model' must be written account/model; GET /v1/models lists what you may use".into(),
-        ));
-    }
-    let stream = parsed.stream.is_some_and(|raw| raw.get() == "true");
-    let (stream_options, include_usage) = match parsed.stream_options {
+    check_model(&model)?;
+    let stream = flag(stream, "'stream' must be true, false or null")?;
+    let (stream_options, include_usage) = match stream_options {
         None => (StreamOptions::Absent, false),
-        Some(raw) if raw.get().starts_with('{') => {
-            let options: Options<'_> = serde_json::from_str(raw.get())
-                .map_err(|_| InvalidRequest("'stream_options' is not valid".into()))?;
-            let wanted = options.include_usage.is_some_and(|raw| raw.get() == "true");
+        Some(raw) if raw.get() == "null" => (StreamOptions::Null(place(raw.get(), base)), false),
+        Some(raw) => {
+            let invalid = |_| InvalidRequest("'stream_options' must be an object or null".into());
+            let [include_usage] = members(raw.get(), ["include_usage"]).map_err(invalid)??;
+            let wanted = flag(include_usage, "'stream_options.include_usage' must be true, false or null")?;
             let is_empty = raw.get().trim_start_matches('{').trim_start().starts_with('}');
             let object = StreamOptions::Object {
                 range: place(raw.get(), base),
-                include_usage: options.include_usage.map(|raw| place(raw.get(), base)),
+                include_usage: include_usage.map(|raw| place(raw.get(), base)),
                 is_empty,
             };
             (object, wanted)
         }
-        Some(raw) => (StreamOptions::NoObject(place(raw.get(), base)), false),
     };
     Ok(Inspected {
         model,
         model_range: place(raw_model.get(), base),
         stream,
         include_usage,
-        max_tokens: number(parsed.max_completion_tokens)
-            .or_else(|| number(parsed.max_tokens))
-            .or_else(|| number(parsed.max_output_tokens)),
+        max_tokens: number(max_completion_tokens)
+            .or_else(|| number(max_tokens))
+            .or_else(|| number(max_output_tokens)),
         stream_options,
     })
 }
 
 fn invalid_json(error: &serde_json::Error) -> InvalidRequest {
-    // The message names keys and positions, never values.
-    let text = error.to_string();
-    let reason: Cow<'static, str> = if text.starts_with("duplicate field") {
-        format!("The body is refused: {text}").into()
-    } else if error.is_eof() {
+    let reason: Cow<'static, str> = if error.is_eof() {
         "The body is not complete JSON".into()
     } else {
         format!("The body is not a JSON object (line {}, column {})", error.line(), error.column()).into()
@@ -159,7 +242,7 @@ impl Inspected {
                 range: self.model_range.end..self.model_range.end,
                 replacement: br#","stream_options":{"include_usage":true}"#.to_vec(),
             },
-            StreamOptions::NoObject(range) => {
+            StreamOptions::Null(range) => {
                 Edit { range: range.clone(), replacement: br#"{"include_usage":true}"#.to_vec() }
             }
             StreamOptions::Object { include_usage: Some(range), .. } => {
@@ -269,11 +352,53 @@ mod tests {
             r#"{"stream":true,"model":"a/b","stream_options":{"include_usage":true,"include_usage":false}}"#,
             r#"{"model":"a/b",}"#,
             "\u{feff}{}",
+            r#"["a/b"]"#,
+            r#"["a/b",true,null,1,1,1]"#,
+            r#"{"model":"a/b","Model":"c/d"}"#,
+            r#"{"MODEL":"c/d","model":"a/b"}"#,
+            r#"{"model":"a/b","\u004dodel":"c/d"}"#,
+            r#"{"Model":"a/b"}"#,
+            r#"{"model":"a/b","Stream":true}"#,
+            "{\"model\":\"a/b\",\"\u{17f}tream\":true}",
+            r#"{"model":"a/b","stream_Options":{}}"#,
+            "{\"model\":\"a/b\",\"max_to\u{212a}ens\":1}",
+            r#"{"model":"a/b","stream":1}"#,
+            r#"{"model":"a/b","stream":"true"}"#,
+            r#"{"model":"a/b","stream":[]}"#,
+            r#"{"model":"a/b","stream_options":[]}"#,
+            r#"{"model":"a/b","stream_options":[true]}"#,
+            r#"{"model":"a/b","stream_options":false}"#,
+            r#"{"model":"a/b","stream_options":"x"}"#,
+            r#"{"model":"a/b","stream_options":{"include_usage":1}}"#,
+            r#"{"model":"a/b","stream_options":{"include_usage":"true"}}"#,
+            r#"{"model":"a/b","stream_options":{"Include_Usage":true}}"#,
         ] {
             assert!(inspect(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(inspect(b"{\"model\":\"a/\xff\"}").is_err());
         assert!(inspect(b"{\"model\":\"a/b\",\"x\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn refusals_name_the_key_and_never_the_value() {
+        let text = |body: &str| inspect(body.as_bytes()).unwrap_err().0;
+        assert!(text(r#"{"model":"a/b","Model":"zzz"}"#).contains("'model'"));
+        assert!(text(r#"{"model":"a/b","stream":1,"STREAM":2}"#).contains("'stream'"));
+        assert!(text(r#"{"model":"a/b","model":"zzz"}"#).contains("duplicate key 'model'"));
+        let long = format!("{{\"model\":\"a/{}\"}}", "zzz".repeat(100));
+        assert!(text(&long).contains("256") && !text(&long).contains("zzz"));
+        let longest = format!("a/{}", "z".repeat(254));
+        assert_eq!(inspect(format!("{{\"model\":\"{longest}\"}}").as_bytes()).unwrap().model, longest);
+    }
+
+    #[test]
+    fn nulls_are_absent_values() {
+        let body =
+            r#"{"model":"a/b","stream":true,"stream_options":{"include_usage":null},"max_tokens":null}"#;
+        let read = inspect(body.as_bytes()).unwrap();
+        assert_eq!((read.stream, read.include_usage, read.max_tokens), (true, false, None));
+        assert!(edited(body, "x").contains(r#"{"include_usage":true}"#));
+        assert!(!inspect(br#"{"model":"a/b","stream":null}"#).unwrap().stream);
     }
 
     #[test]
