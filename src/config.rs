@@ -195,7 +195,7 @@ pub struct Usage {
 
 impl Default for Usage {
     fn default() -> Self {
-        Self { max_queued_records: 10_000, flush_interval_ms: 500, retention_days: 90 }
+        Self { max_queued_records: 50_000, flush_interval_ms: 500, retention_days: 90 }
     }
 }
 

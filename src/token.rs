@@ -32,13 +32,18 @@ impl TokenKind {
 }
 
 /// A token text that has the right form; whether it is known is the store's to say.
-#[derive(Debug)]
 pub struct PresentedToken<'a> {
     /// Which kind it says it is.
     pub kind: TokenKind,
     /// Its public id.
     pub id: &'a str,
     secret: &'a str,
+}
+
+impl std::fmt::Debug for PresentedToken<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PresentedToken({:?} {})", self.kind, self.id)
+    }
 }
 
 /// The system's random source failed; nothing can be minted.

@@ -319,7 +319,9 @@ fn multipart_forms_keep_every_byte_but_the_model() {
                 assert_eq!(response.status, 200, "{}", response.text());
                 let got = fixture.provider.wait_for_request(number);
                 number += 1;
-                assert_eq!(got.header("content-type"), Some(content_type));
+                // The provider is told how the gateway read it, not what the caller wrote.
+                let told = "multipart/form-data; boundary=XyZzy";
+                assert_eq!(got.header("content-type").as_deref(), Some(told));
                 assert_same_bytes("form", &multipart("up-model", model_last).0, &got.body);
             }
         }
@@ -362,6 +364,47 @@ fn a_multipart_form_without_one_model_is_400() {
         let response = client.read_response();
         assert_eq!(response.status, 400, "{name}: {}", response.text());
         response.assert_error(400);
+    }
+    assert_eq!(fixture.provider.request_count(), 0);
+}
+
+#[test]
+fn what_another_reader_could_take_for_another_model_is_refused() {
+    let fixture = answering();
+    let json = "content-type: application/json\r\n";
+    let long = format!("{{\"model\":\"main/{}\"}}", "\\u0001".repeat(100_000));
+    for (name, headers, body, status) in [
+        ("other case", json, r#"{"model":"main/m","Model":"big"}"#, 400),
+        ("other case first", json, r#"{"MODEL":"big","model":"main/m"}"#, 400),
+        ("other case, escaped", json, r#"{"model":"main/m","\u004dodel":"big"}"#, 400),
+        ("a list", json, r#"["main/m",true]"#, 400),
+        ("stream is a number", json, r#"{"model":"main/m","stream":1}"#, 400),
+        ("stream is a text", json, r#"{"model":"main/m","stream":"true"}"#, 400),
+        ("a long model", json, long.as_str(), 400),
+        (
+            "another type",
+            "content-type: application/x-www-form-urlencoded\r\n",
+            r#"{"model":"main/m","x":"&model=big"}"#,
+            415,
+        ),
+        (
+            "another charset",
+            "content-type: application/json; charset=utf-7\r\n",
+            r#"{"model":"main/m"}"#,
+            415,
+        ),
+        (
+            "two types",
+            "content-type: application/json\r\ncontent-type: text/plain\r\n",
+            r#"{"model":"main/m"}"#,
+            400,
+        ),
+    ] {
+        let mut client = fixture.connect();
+        client.send_request("/v1/chat/completions", &fixture.token, headers, body.as_bytes());
+        let response = client.read_response();
+        assert_eq!(response.status, status, "{name}: {}", response.text());
+        assert!(response.body.len() < 2_000, "{name}: {} bytes of error", response.body.len());
     }
     assert_eq!(fixture.provider.request_count(), 0);
 }

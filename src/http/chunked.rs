@@ -30,6 +30,11 @@ enum State {
         in_extension: bool,
         line_bytes: usize,
     },
+    /// White space behind the size: an extension or the line's end must come.
+    SizeSpace {
+        size: u64,
+        line_bytes: usize,
+    },
     /// The line feed of a chunk-size line must come.
     SizeLf {
         size: u64,
@@ -98,12 +103,26 @@ impl ChunkedDecoder {
                             let size = (size << 4) | u64::from(digit);
                             State::Size { digits: digits + 1, size, in_extension, line_bytes: line_bytes + 1 }
                         }
-                        (b';' | b' ' | b'\t', _) if digits > 0 => {
+                        // White space may stand before an extension only.
+                        (b' ' | b'\t', _) if digits > 0 && !in_extension => {
+                            State::SizeSpace { size, line_bytes: line_bytes + 1 }
+                        }
+                        (b';', _) if digits > 0 => {
                             State::Size { digits, size, in_extension: true, line_bytes: line_bytes + 1 }
                         }
                         _ if in_extension => {
                             State::Size { digits, size, in_extension, line_bytes: line_bytes + 1 }
                         }
+                        _ => return Err(InvalidChunk),
+                    };
+                }
+                State::SizeSpace { size, line_bytes } => {
+                    let line_bytes = line_bytes + 1;
+                    self.state = match byte {
+                        _ if line_bytes >= MAX_LINE_BYTES => return Err(InvalidChunk),
+                        b' ' | b'\t' => State::SizeSpace { size, line_bytes },
+                        b'\r' => State::SizeLf { size },
+                        b';' => State::Size { digits: 1, size, in_extension: true, line_bytes },
                         _ => return Err(InvalidChunk),
                     };
                 }
@@ -211,6 +230,8 @@ mod tests {
             b";\r\n",
             b"1\x00\r\n",
             b"0\r\nno colon\r\n\r\n",
+            b"5 zz\r\n",
+            b"5 5\r\n",
             b"0\r\na : b\r\n\r\n",
             b"0\r\n: b\r\n\r\n",
         ] {

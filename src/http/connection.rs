@@ -96,15 +96,20 @@ impl Drop for BodyReservation {
 }
 
 /// A whole request body and its part of the budget.
-#[derive(Debug)]
 pub struct BufferedBody {
     /// The body.
     pub bytes: Vec<u8>,
     _reservation: BodyReservation,
 }
 
+/// A body is a prompt: only its size is shown.
+impl std::fmt::Debug for BufferedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BufferedBody({} bytes)", self.bytes.len())
+    }
+}
+
 /// One caller's connection.
-#[derive(Debug)]
 pub struct Connection {
     transport: Transport,
     registration: Registration,

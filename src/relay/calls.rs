@@ -17,6 +17,8 @@ struct Call {
     principal: Principal,
     model: String,
     expires_at: Option<UnixMillis>,
+    /// The state that `expires_at` was last taken from; 0 before the first review.
+    reviewed_revision: u64,
 }
 
 /// All calls in flight, in a few tables so that workers rarely meet.
@@ -55,7 +57,8 @@ impl Calls {
         expires_at: Option<UnixMillis>,
     ) -> InFlight<'_> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let call = Call { watch: Arc::clone(watch), principal: principal.clone(), model, expires_at };
+        let (watch, principal) = (Arc::clone(watch), principal.clone());
+        let call = Call { watch, principal, model, expires_at, reviewed_revision: 0 };
         self.shard(id).insert(id, call);
         InFlight { calls: self, id }
     }
@@ -65,9 +68,17 @@ impl Calls {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// Cuts every call that a state would not permit now; says how many.
+    /// Cuts every call that a state would not permit now; says how many. The others end when that state says.
     pub fn review(&self, world: &World, now: UnixMillis) -> usize {
-        self.cut_where(|call| !is_permitted(call, world, now))
+        self.cut_where(|call| {
+            let Some(principal) = permitted(call, world, now) else { return true };
+            // Two reviews may run at once, and the older state may come last.
+            if call.reviewed_revision <= world.revision() {
+                call.reviewed_revision = world.revision();
+                call.expires_at = authn::expiry(&principal, world);
+            }
+            false
+        })
     }
 
     /// Cuts every call whose token has ended meanwhile; says how many. Much cheaper than a review.
@@ -75,11 +86,13 @@ impl Calls {
         self.cut_where(|call| call.expires_at.is_some_and(|end| end <= now))
     }
 
-    fn cut_where(&self, denied: impl Fn(&Call) -> bool) -> usize {
+    fn cut_where(&self, denied: impl Fn(&mut Call) -> bool) -> usize {
         let mut count = 0;
         for shard in &self.shards {
-            for call in lock(shard).values().filter(|call| denied(call)) {
-                count += usize::from(call.watch.cut(Cut::AccessRevoked));
+            for call in lock(shard).values_mut() {
+                if denied(call) {
+                    count += usize::from(call.watch.cut(Cut::AccessRevoked));
+                }
             }
         }
         count
@@ -105,8 +118,10 @@ fn lock(shard: &Mutex<HashMap<u64, Call>>) -> MutexGuard<'_, HashMap<u64, Call>>
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_permitted(call: &Call, world: &World, now: UnixMillis) -> bool {
-    let Some(principal) = authn::still_valid(&call.principal, world, now) else { return false };
-    catalog::resolve(&call.model, world)
-        .is_some_and(|route| authz::authorize(&principal, &route, world).is_ok())
+/// The principal as the state has it, when it permits the call.
+fn permitted(call: &Call, world: &World, now: UnixMillis) -> Option<Principal> {
+    let principal = authn::still_valid(&call.principal, world, now)?;
+    let route = catalog::resolve(&call.model, world)?;
+    authz::authorize(&principal, &route, world).ok()?;
+    Some(principal)
 }

@@ -119,24 +119,21 @@ pub(super) fn answer(
     head.line(b"content-type", b"text/event-stream");
     let framing = answer.framing(None);
     let after = answer.frame(&mut head, framing);
-    let mut deltas = vec![json!({"role": "assistant", "content": ""})];
-    deltas.extend(words.iter().map(|word| json!({"content": word})));
-    let mut events: Vec<String> = deltas
-        .into_iter()
-        .map(|delta| {
-            with(
-                "chat.completion.chunk",
-                json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}),
-            )
-            .to_string()
-        })
-        .collect();
-    let last = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
-    events.push(with("chat.completion.chunk", last).to_string());
-    if wants_usage {
-        events.push(with("chat.completion.chunk", json!({"choices": [], "usage": usage})).to_string());
-    }
-    events.push("[DONE]".to_owned());
+    // One event at a time: a message of many words must not become as many events in memory.
+    let chunk = |delta: Value, finish: Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        with("chat.completion.chunk", json!({"choices": [choice]})).to_string()
+    };
+    let first = chunk(json!({"role": "assistant", "content": ""}), Value::Null);
+    let said = words.iter().map(|word| chunk(json!({"content": word}), Value::Null));
+    let last = chunk(json!({}), json!("stop"));
+    let counted = wants_usage
+        .then(|| with("chat.completion.chunk", json!({"choices": [], "usage": usage})).to_string());
+    let events = std::iter::once(first)
+        .chain(said)
+        .chain(std::iter::once(last))
+        .chain(counted)
+        .chain(std::iter::once("[DONE]".to_owned()));
     if connection.write(&[&head.finish()]).is_err() {
         return Ok(gone(meter));
     }

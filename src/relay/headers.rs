@@ -41,7 +41,8 @@ pub fn form_boundary(head: &RequestHead, takes_forms: bool) -> Result<Option<Str
     let value = value.trim_ascii();
     let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let is_form = kind.eq_ignore_ascii_case(b"multipart/form-data");
-    if !kind.eq_ignore_ascii_case(b"application/json") && !(is_form && takes_forms) {
+    let is_json = kind.eq_ignore_ascii_case(b"application/json");
+    if !is_json && (!is_form || !takes_forms) {
         return Err(Failure::UnsupportedMediaType(if takes_forms {
             "Send a form as 'Content-Type: multipart/form-data' or JSON as 'Content-Type: application/json'"
                 .into()

@@ -1,32 +1,52 @@
-//! Host names to addresses on a thread of its own: getaddrinfo blocks.
+//! Host names to addresses on threads of their own: getaddrinfo blocks. One look-up a host at a time, however many
+//! wait for it, so that one dead name server holds one thread.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::UpstreamError;
+use crate::clock::monotonic_ms;
 use crate::net::{Socket, Watch};
 
-/// Look-ups that may wait; one more is refused.
-const MAX_WAITING: usize = 256;
-const THREADS: usize = 2;
+/// Hosts that may wait for a thread; one more is refused.
+const MAX_QUEUED_HOSTS: usize = 256;
+const THREADS: usize = 4;
+/// How long an answer is good for other calls, and how long a failure is.
+const KEEP: Duration = Duration::from_secs(5);
+const KEEP_FAILURE: Duration = Duration::from_secs(1);
+const MAX_KEPT: usize = 256;
 
+type Key = (String, u16);
 type Answer = Arc<Mutex<Vec<SocketAddr>>>;
 
-struct Lookup {
-    host: String,
-    port: u16,
+/// One coroutine that waits. Dropping `done` wakes it.
+struct Waiter {
     answer: Answer,
-    /// Dropping it wakes the coroutine.
     _done: UnixStream,
 }
 
+#[derive(Default)]
+struct State {
+    waiting: HashMap<Key, Vec<Waiter>>,
+    /// Addresses, and until when they are good.
+    kept: HashMap<Key, (Vec<SocketAddr>, u64)>,
+}
+
 /// Asks the system's resolver.
-#[derive(Debug)]
 pub struct Resolver {
-    queue: SyncSender<Lookup>,
+    queue: SyncSender<Key>,
+    state: Arc<Mutex<State>>,
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resolver")
+    }
 }
 
 impl Resolver {
@@ -35,13 +55,14 @@ impl Resolver {
     /// # Errors
     /// When the system gives no thread.
     pub fn start() -> std::io::Result<Self> {
-        let (queue, lookups) = sync_channel(MAX_WAITING);
-        let lookups = Arc::new(Mutex::new(lookups));
+        let (queue, keys) = sync_channel(MAX_QUEUED_HOSTS);
+        let keys = Arc::new(Mutex::new(keys));
+        let state = Arc::<Mutex<State>>::default();
         for _ in 0..THREADS {
-            let lookups = Arc::clone(&lookups);
-            std::thread::Builder::new().name("resolver".to_owned()).spawn(move || serve(&lookups))?;
+            let (keys, state) = (Arc::clone(&keys), Arc::clone(&state));
+            std::thread::Builder::new().name("resolver".to_owned()).spawn(move || serve(&keys, &state))?;
         }
-        Ok(Self { queue })
+        Ok(Self { queue, state })
     }
 
     /// The addresses of a host; an address given as text needs no look-up.
@@ -57,12 +78,27 @@ impl Resolver {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
+        let key = (host.to_owned(), port);
+        if let Some((addresses, until)) = lock(&self.state).kept.get(&key)
+            && monotonic_ms() < *until
+        {
+            return found(addresses.clone());
+        }
         let (mut signal, done) = Socket::signal(watch).map_err(|_| UpstreamError::Unreachable)?;
         let answer = Answer::default();
-        let lookup = Lookup { host: host.to_owned(), port, answer: Arc::clone(&answer), _done: done };
-        if self.queue.try_send(lookup).is_err() {
-            log::warn!("too many name look-ups wait; one was refused");
-            return Err(UpstreamError::Unreachable);
+        {
+            let mut state = lock(&self.state);
+            let waiter = Waiter { answer: Arc::clone(&answer), _done: done };
+            if let Some(waiters) = state.waiting.get_mut(&key) {
+                waiters.push(waiter);
+            } else {
+                if self.queue.try_send(key.clone()).is_err() {
+                    log::warn!("too many host names wait to be looked up; one was refused");
+                    signal.release();
+                    return Err(UpstreamError::Unreachable);
+                }
+                state.waiting.insert(key, vec![waiter]);
+            }
         }
         let waited = signal.read(&mut [0]);
         signal.release();
@@ -70,21 +106,55 @@ impl Resolver {
             return Err(watch.interruption().map_or(UpstreamError::Unreachable, UpstreamError::Interrupted));
         }
         let addresses = std::mem::take(&mut *answer.lock().unwrap_or_else(PoisonError::into_inner));
-        if addresses.is_empty() { Err(UpstreamError::Unreachable) } else { Ok(addresses) }
+        found(addresses)
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the thread that may block in getaddrinfo")]
-fn serve(lookups: &Mutex<Receiver<Lookup>>) {
+fn found(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, UpstreamError> {
+    if addresses.is_empty() { Err(UpstreamError::Unreachable) } else { Ok(addresses) }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[allow(clippy::disallowed_methods, reason = "these are the threads that may block in getaddrinfo")]
+fn serve(keys: &Mutex<Receiver<Key>>, state: &Mutex<State>) {
     loop {
-        let next = lookups.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(lookup) = next else { return };
-        match (lookup.host.as_str(), lookup.port).to_socket_addrs() {
-            Ok(found) => {
-                let found = found.take(16).collect();
-                *lookup.answer.lock().unwrap_or_else(PoisonError::into_inner) = found;
-            }
-            Err(error) => log::debug!("a host name did not resolve: {error}"),
+        let next = keys.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(key) = next else { return };
+        // Nobody waits any more: a host that hangs is not asked for those who have left.
+        let left = {
+            let mut state = lock(state);
+            let is_wanted = state
+                .waiting
+                .get(&key)
+                .is_some_and(|waiters| waiters.iter().any(|waiter| Arc::strong_count(&waiter.answer) > 1));
+            if is_wanted { None } else { Some(state.waiting.remove(&key)) }
+        };
+        if left.is_some() {
+            continue;
         }
+        let addresses: Vec<SocketAddr> = (key.0.as_str(), key.1)
+            .to_socket_addrs()
+            .map(|found| found.take(16).collect())
+            .unwrap_or_default();
+        let mut state = lock(state);
+        let waiters = state.waiting.remove(&key).unwrap_or_default();
+        for waiter in &waiters {
+            (*waiter.answer.lock().unwrap_or_else(PoisonError::into_inner)).clone_from(&addresses);
+        }
+        let now = monotonic_ms();
+        if state.kept.len() >= MAX_KEPT {
+            state.kept.retain(|_, (_, until)| now < *until);
+        }
+        if state.kept.len() < MAX_KEPT {
+            let keep = if addresses.is_empty() { KEEP_FAILURE } else { KEEP };
+            let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(0);
+            state.kept.insert(key, (addresses, now.saturating_add(keep_ms)));
+        }
+        drop(state);
+        // The answers are in place before anyone is woken.
+        drop(waiters);
     }
 }

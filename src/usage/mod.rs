@@ -187,9 +187,11 @@ impl Drop for Usage {
 }
 
 impl UsageReader for Usage {
-    /// Flushes first, so that a call just finished is in it, and reads on a thread of its own.
+    /// Reads on a thread of its own.
     fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError> {
-        self.flush(REPORT_FLUSH_TIMEOUT)?;
+        if filter.flush {
+            self.flush(REPORT_FLUSH_TIMEOUT)?;
+        }
         let (shared, filter) = (Arc::clone(&self.shared), filter.clone());
         let read = self.offload.run(move || {
             let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);

@@ -67,6 +67,8 @@ pub struct ReportFilter {
     pub group_by: Vec<GroupKey>,
     /// Only the calls of this subject, as in [`UsageRecord::subject`].
     pub subject: Option<String>,
+    /// Write what waits before reading, so that a call just finished is in it.
+    pub flush: bool,
     /// Who is in which team; without it [`GroupKey::Team`] is always empty.
     pub world: Option<Arc<World>>,
 }

@@ -34,7 +34,7 @@ fn record(subject: &str, model: &str, at: u64) -> UsageRecord {
 }
 
 fn by(keys: &[GroupKey]) -> ReportFilter {
-    ReportFilter { group_by: keys.to_vec(), ..ReportFilter::default() }
+    ReportFilter { group_by: keys.to_vec(), flush: true, ..ReportFilter::default() }
 }
 
 fn calls(rows: &[ReportRow]) -> Vec<(String, u64)> {

@@ -100,7 +100,12 @@ impl Writer {
 
     /// Puts all pending records on disk. When that fails they stay, and are tried again.
     fn write(&mut self) -> bool {
-        self.pending.extend(self.shared.inbox.take());
+        // A batch that failed stays as it is, so that a commit which reached the disk all the same is written over
+        // with the same keys; newcomers wait for the next one.
+        if !self.failed {
+            self.pending.extend(self.shared.inbox.take());
+            self.pending.sort_by_key(|record| record.at);
+        }
         let result = self.try_write();
         self.failed = result.is_err();
         match result {
@@ -127,7 +132,6 @@ impl Writer {
             return Ok(());
         }
         let first = self.next_seq.unwrap_or(0);
-        self.pending.sort_by_key(|record| record.at);
         let next = self.transact(|transaction| {
             let mut records = transaction.open_table(RECORDS)?;
             let mut seq = first;

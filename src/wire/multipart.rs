@@ -47,9 +47,12 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Name and value of a header's parameter.
+type Parameter<'a> = (&'a [u8], &'a [u8]);
+
 /// A header value of the form `value; name=token; name="quoted"`: the value, and the parameters as they stand.
 /// `None` when it has another form, a backslash in a quoted value, or one name twice.
-pub fn parameters(header: &[u8]) -> Option<(&[u8], Vec<(&[u8], &[u8])>)> {
+pub fn parameters(header: &[u8]) -> Option<(&[u8], Vec<Parameter<'_>>)> {
     let end = memchr::memchr(b';', header).unwrap_or(header.len());
     let value = header.get(..end)?.trim_ascii();
     let mut rest = header.get(end..)?;
