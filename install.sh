@@ -87,7 +87,7 @@ main() {
     while [ $# -gt 0 ]; do
         case $1 in
             --prefix | --binary)
-                [ $# -ge 2 ] && [ -n "$2" ] || misuse "$1 needs a value"
+                if [ $# -lt 2 ] || [ -z "$2" ]; then misuse "$1 needs a value"; fi
                 if [ "$1" = --prefix ]; then prefix=$(absolute "$2"); else binary=$(absolute "$2"); fi
                 shift 2
                 ;;
