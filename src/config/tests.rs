@@ -91,47 +91,78 @@ fn the_sections_are_those_of_the_struct() {
     assert!(sections().iter().all(|(_, keys)| !keys.is_empty()));
 }
 
-/// Where each key's effect is shown. A new key fails here until somebody says which test shows that it does
-/// something.
-const EFFECTS: [(&str, &str); 32] = [
-    ("server.listen", "tests/http_front.rs: the ready line names the address"),
-    ("server.tls_cert_file", "tests/http_front.rs: a TLS client is answered"),
-    ("server.tls_key_file", "tests/http_front.rs: a TLS client is answered"),
-    ("server.workers", "tests/lifecycle.rs: the number of worker threads"),
-    ("server.max_connections", "tests/http_front.rs: one more connection is answered 503"),
-    ("server.max_head_bytes", "tests/http_front.rs: a larger head is answered 431"),
-    ("server.max_headers", "tests/http_front.rs: one more header is answered 431"),
-    ("server.max_body_bytes", "tests/http_front.rs: a larger body is answered 413"),
-    ("server.max_buffered_bytes", "tests/http_front.rs: bodies beyond it are answered 503"),
-    ("server.trusted_proxies", "tests/http_front.rs: X-Forwarded-For in the log line"),
-    ("server.header_timeout_ms", "tests/http_front.rs: a slow head is answered 408"),
-    ("server.body_timeout_ms", "tests/http_front.rs: a slow body is answered 408"),
-    ("server.idle_timeout_ms", "tests/http_front.rs: an idle connection is closed"),
-    ("server.drain_timeout_ms", "tests/lifecycle.rs: SIGTERM with a call in flight"),
-    ("ops.listen", "tests/ops.rs: /healthz answers there"),
-    ("ops.max_label_sets", "tests/ops.rs: more label sets are counted as other"),
-    ("store.data_dir", "tests/cli.rs: the databases stand there"),
-    ("store.master_key_file", "tests/cli.rs: another key does not open the store"),
-    ("egress.allow", "tests/relay.rs: a provider outside of it is not dialled"),
-    ("relay.connect_timeout_ms", "tests/relay.rs: a provider that does not accept is 504"),
-    ("relay.first_byte_timeout_ms", "tests/relay.rs: a provider that does not answer is 504"),
-    ("relay.idle_timeout_ms", "tests/relay.rs: a provider that goes silent ends in an error event"),
-    ("relay.total_timeout_ms", "tests/relay.rs: an endless stream ends in an error event"),
-    ("relay.max_idle_connections", "tests/relay.rs: connections kept to a provider"),
-    ("relay.keep_alive_ms", "tests/relay.rs: an idle connection to a provider is closed"),
-    ("relay.max_event_bytes", "tests/relay.rs: a giant event is passed on"),
-    ("tenant.name", "tests/api.rs: GET /tenant-id"),
-    ("usage.max_queued_records", "src/usage: no room is 503"),
-    ("usage.flush_interval_ms", "tests/crash.rs: what kill -9 loses"),
-    ("usage.retention_days", "src/usage: old records are removed"),
-    ("log.level", "tests/lifecycle.rs: no request line at warn"),
-    ("log.max_queued_lines", "src/logging.rs: lines beyond it are counted"),
+/// Where each key's effect is shown: file and test. A new key fails here until a test shows that it does something.
+const EFFECTS: [(&str, &str, &str); 32] = [
+    ("server.listen", "tests/support/gateway.rs", "fn try_serve"),
+    ("server.tls_cert_file", "tests/sdk/test_tls.py", "def test_"),
+    ("server.tls_key_file", "tests/sdk/test_tls.py", "def test_"),
+    ("server.workers", "tests/effects.rs", "fn workers_are_threads"),
+    ("server.max_connections", "tests/http_front.rs", "fn a_connection_too_many_is_503_until_one_ends"),
+    (
+        "server.max_head_bytes",
+        "tests/http_front.rs",
+        "fn what_breaks_the_grammar_or_a_limit_is_refused_and_closed",
+    ),
+    (
+        "server.max_headers",
+        "tests/http_front.rs",
+        "fn what_breaks_the_grammar_or_a_limit_is_refused_and_closed",
+    ),
+    (
+        "server.max_body_bytes",
+        "tests/http_front.rs",
+        "fn what_breaks_the_grammar_or_a_limit_is_refused_and_closed",
+    ),
+    ("server.max_buffered_bytes", "tests/storm.rs", "fn too_many_buffered_bytes_are_503_and_given_back"),
+    ("server.trusted_proxies", "tests/effects.rs", "fn a_trusted_proxy_is_believed_about_the_caller"),
+    (
+        "server.header_timeout_ms",
+        "tests/http_front.rs",
+        "fn slow_heads_and_bodies_are_408_and_idle_connections_end_quietly",
+    ),
+    (
+        "server.body_timeout_ms",
+        "tests/http_front.rs",
+        "fn slow_heads_and_bodies_are_408_and_idle_connections_end_quietly",
+    ),
+    (
+        "server.idle_timeout_ms",
+        "tests/http_front.rs",
+        "fn slow_heads_and_bodies_are_408_and_idle_connections_end_quietly",
+    ),
+    ("server.drain_timeout_ms", "tests/lifecycle.rs", "fn the_drain_has_a_limit"),
+    ("ops.listen", "tests/ops.rs", "fn health_and_readiness"),
+    ("ops.max_label_sets", "tests/ops.rs", "fn labels_hold_no_secret_and_their_count_is_bounded"),
+    ("store.data_dir", "tests/support/gateway.rs", "fn data_dir"),
+    ("store.master_key_file", "tests/effects.rs", "fn the_master_key_can_live_elsewhere"),
+    ("egress.allow", "tests/effects.rs", "fn what_egress_does_not_allow_is_not_dialled"),
+    ("relay.connect_timeout_ms", "tests/effects.rs", "fn a_provider_that_does_not_accept_is_504"),
+    (
+        "relay.first_byte_timeout_ms",
+        "tests/answers.rs",
+        "fn an_unreachable_provider_is_502_and_a_slow_one_504",
+    ),
+    ("relay.idle_timeout_ms", "tests/streams.rs", "fn a_silent_stream_is_ended_by_its_limits"),
+    ("relay.total_timeout_ms", "tests/streams.rs", "fn a_silent_stream_is_ended_by_its_limits"),
+    ("relay.max_idle_connections", "tests/effects.rs", "fn no_connection_is_kept_where_none_may_be"),
+    ("relay.keep_alive_ms", "tests/effects.rs", "fn a_kept_connection_is_closed_after_a_while"),
+    ("relay.max_event_bytes", "tests/streams.rs", "fn a_giant_event_passes"),
+    ("tenant.name", "tests/effects.rs", "fn the_tenant_has_its_name"),
+    ("usage.max_queued_records", "tests/storm.rs", "fn a_call_that_can_not_be_accounted_for_is_503"),
+    ("usage.flush_interval_ms", "tests/crash.rs", "fn a_kill_loses_at_most_the_last_interval_of_usage"),
+    ("usage.retention_days", "src/usage/tests.rs", "fn records_past_retention_are_removed"),
+    ("log.level", "tests/lifecycle.rs", "fn the_log_level_is_obeyed_and_a_line_can_not_be_forged"),
+    ("log.max_queued_lines", "src/logging.rs", "max_queued_lines"),
 ];
 
 #[test]
 fn every_key_has_an_effect() {
-    let listed: BTreeSet<_> = EFFECTS.iter().map(|(key, _)| (*key).to_owned()).collect();
+    let listed: BTreeSet<_> = EFFECTS.iter().map(|(key, ..)| (*key).to_owned()).collect();
     assert_eq!(listed, keys_of_structs());
+    for (key, file, test) in EFFECTS {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        assert!(text.contains(test), "{key}: no '{test}' in {file}");
+    }
 }
 
 #[test]
