@@ -86,6 +86,9 @@ pub struct ProviderAccount {
     pub ca_certificates: Option<String>,
     /// The models, by name.
     pub models: BTreeMap<ModelName, Model>,
+    /// The manifest as it was last applied, secrets masked, so that it can be shown again as it was written.
+    #[serde(default)]
+    pub manifest: Option<serde_json::Value>,
     /// When it was made.
     pub created_at: UnixMillis,
     /// When this object last changed.

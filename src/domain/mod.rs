@@ -4,12 +4,14 @@ mod account;
 mod audit;
 mod grant;
 mod principal;
+mod settings;
 mod token;
 mod usage;
 
 pub use account::{Endpoint, Model, ModelType, ProviderAccount, ProviderType};
-pub use audit::AuditEntry;
+pub use audit::{AuditEntry, AuditSource};
 pub use grant::{Grant, GrantSource, Role, Target};
-pub use principal::{Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};
+pub use principal::{AutoRotate, Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};
+pub use settings::Settings;
 pub use token::Token;
 pub use usage::{Outcome, TokenCounts, TokenOrigin, UsageRecord};

@@ -76,6 +76,9 @@ pub struct Team {
     pub members: BTreeSet<Email>,
     /// Users who may change the members; they need not be members.
     pub managers: BTreeSet<Email>,
+    /// The manifest as it was last applied, so that it can be shown again as it was written.
+    #[serde(default)]
+    pub manifest: Option<serde_json::Value>,
     /// When this team was made.
     pub created_at: UnixMillis,
     /// When this object last changed.
@@ -85,6 +88,16 @@ pub struct Team {
 impl Team {
     /// The built-in team that holds every user and no virtual account.
     pub const EVERYONE: &'static str = "everyone";
+}
+
+/// New tokens by themselves, in days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoRotate {
+    /// From one token to the next; at least 30.
+    pub interval_days: u32,
+    /// How long the old one works beside the new one; at least 1.
+    pub grace_days: u32,
 }
 
 /// An application's identity; no person stands behind it.
@@ -97,6 +110,18 @@ pub struct VirtualAccount {
     pub expires_at: Option<UnixMillis>,
     /// What usage is tagged with.
     pub tags: std::collections::BTreeMap<String, String>,
+    /// The team that it belongs to.
+    #[serde(default)]
+    pub owned_by: Option<TeamName>,
+    /// Whether and when its tokens are replaced by themselves.
+    #[serde(default)]
+    pub auto_rotate: Option<AutoRotate>,
+    /// Whether it ever had a token: the first may be minted by reading it, later ones not.
+    #[serde(default)]
+    pub had_token: bool,
+    /// The manifest as it was last applied, so that it can be shown again as it was written.
+    #[serde(default)]
+    pub manifest: Option<serde_json::Value>,
     /// When it was made.
     pub created_at: UnixMillis,
     /// When this object last changed.

@@ -26,4 +26,10 @@ pub struct Token {
     pub created_by: String,
     /// The token that this one was rotated from.
     pub replaces: Option<TokenId>,
+    /// The token that replaced this one; until `expires_at` it is in its grace.
+    #[serde(default)]
+    pub replaced_by: Option<TokenId>,
+    /// When it was revoked. It is kept for a while so that lists show what became of it.
+    #[serde(default)]
+    pub revoked_at: Option<UnixMillis>,
 }

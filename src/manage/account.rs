@@ -207,6 +207,7 @@ impl Manage {
                 headers: destination::headers(&spec.headers)?,
                 ca_certificates: spec.ca_certificates.clone(),
                 models: BTreeMap::new(),
+                manifest: None,
                 created_at: view.now,
                 updated_at: view.now,
                 created_by: view.principal.subject_text(),

@@ -1,19 +1,22 @@
 //! What an operation is about to commit.
 //!
-//! **Guards.** A commit checks the revisions of the objects that it writes, and only of those. An operation often
-//! relies on objects that it leaves as they are: a token may only be made while its user is active, a grant only
-//! while its account exists, an admin may only be demoted while another one remains. Such an object is *guarded*:
-//! written again, unchanged, with the revision that was read. A change that takes away what was relied on writes
-//! the same object, so of two such changes that race, the second to commit finds another revision, is refused
-//! whole, and is decided anew. Two admins who demote each other can not both succeed, and no token outlives the
-//! deactivation of its user. No lock is held while a commit waits for the disk.
+//! **Guards.** A commit checks the revisions of the objects that it writes. An operation often relies on objects
+//! that it leaves as they are: a token may only be made while its user is active, a grant only while its account
+//! exists, an admin may only be demoted while another one remains. Such an object is *guarded*: its revision is
+//! checked in the same commit. A change that takes away what was relied on writes the object, so of two such
+//! changes that race, the second to commit finds another revision, is refused whole, and is decided anew. Two
+//! admins who demote each other can not both succeed, and no token outlives the deactivation of its user. The one
+//! who acts is guarded too: nobody's change lands after they were demoted. No lock is held while a commit waits
+//! for the disk.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::View;
-use crate::domain::{AuditEntry, Grant, ProviderAccount, Subject, Team, Token, User, VirtualAccount};
+use crate::domain::{
+    AuditEntry, AuditSource, Grant, Principal, ProviderAccount, Subject, Team, Token, User, VirtualAccount,
+};
 use crate::store::{Account, Change, Expect, Key, Object, Versioned, Write};
 
 /// Writes, guards and the audit entry of one operation. Empty when there is nothing to do.
@@ -21,7 +24,7 @@ use crate::store::{Account, Change, Expect, Key, Object, Versioned, Write};
 pub(super) struct Draft {
     change: Change,
     written: BTreeSet<Key>,
-    guards: Vec<(Object, u64)>,
+    guards: Vec<(Key, u64)>,
 }
 
 impl Draft {
@@ -50,22 +53,22 @@ impl Draft {
 
     /// Relies on a user staying as it is.
     pub(super) fn guard_user(&mut self, user: &Versioned<User>) {
-        self.guards.push((Object::User(User::clone(user)), user.revision));
+        self.guards.push((Key::user(user.email.as_str()), user.revision));
     }
 
     /// Relies on a team staying as it is.
     pub(super) fn guard_team(&mut self, team: &Versioned<Team>) {
-        self.guards.push((Object::Team(Team::clone(team)), team.revision));
+        self.guards.push((Key::team(team.name.as_str()), team.revision));
     }
 
     /// Relies on a virtual account staying as it is.
     pub(super) fn guard_virtual_account(&mut self, account: &Versioned<VirtualAccount>) {
-        self.guards.push((Object::VirtualAccount(VirtualAccount::clone(account)), account.revision));
+        self.guards.push((Key::virtual_account(account.name.as_str()), account.revision));
     }
 
     /// Relies on a provider account staying as it is.
     pub(super) fn guard_account(&mut self, account: &Account) {
-        self.guards.push((Object::Account(account.spec.clone()), account.revision));
+        self.guards.push((Key::account(account.spec.name.as_str()), account.revision));
     }
 
     /// Records what is done.
@@ -73,6 +76,13 @@ impl Draft {
         self.change.audit.push(AuditEntry {
             at: view.now,
             actor: view.principal.subject_text(),
+            token_id: view.principal.token_id().map(ToString::to_string),
+            source: match view.principal {
+                Principal::LocalAdministrator { .. } => AuditSource::Socket,
+                _ => AuditSource::Api,
+            },
+            refused: None,
+            count: 1,
             action: action.to_owned(),
             resource: key.as_str().to_owned(),
             before,
@@ -85,8 +95,10 @@ impl Draft {
         if self.change.writes.is_empty() {
             return None;
         }
-        for (object, revision) in std::mem::take(&mut self.guards) {
-            self.replace(object, revision);
+        for (key, revision) in std::mem::take(&mut self.guards) {
+            if self.written.insert(key.clone()) {
+                self.change.writes.push(Write::Check(key, revision));
+            }
         }
         Some(self.change)
     }
@@ -185,6 +197,8 @@ mod tests {
             created_at: UnixMillis(1),
             created_by: "local:uid:0".into(),
             replaces: None,
+            replaced_by: None,
+            revoked_at: None,
         };
         let account = ProviderAccount {
             name: AccountName::parse("main").unwrap(),
@@ -195,6 +209,7 @@ mod tests {
             headers: [].into(),
             ca_certificates: None,
             models: [].into(),
+            manifest: None,
             created_at: UnixMillis(1),
             updated_at: UnixMillis(1),
             created_by: "local:uid:0".into(),

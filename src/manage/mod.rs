@@ -171,6 +171,12 @@ impl Manage {
         for _ in 0..ATTEMPTS {
             let view = self.view(principal)?;
             let (draft, answer) = build(&view)?;
+            let mut draft = draft;
+            if let Principal::User { user, .. } = &view.principal
+                && let Some(actor) = view.world.user(user.email.as_str())
+            {
+                draft.guard_user(actor);
+            }
             let Some(change) = draft.into_change() else { return Ok(answer) };
             match self.store.commit(change) {
                 Ok(_) => return Ok(answer),

@@ -82,6 +82,7 @@ impl Manage {
             let old = view.world.team(name.as_str());
             let known = old.map(|team| (&team.members, &team.managers));
             let team = Team {
+                manifest: old.and_then(|old| old.manifest.clone()),
                 members: existing(&mut draft, view, &spec.members, known.map(|(members, _)| members))?,
                 managers: existing(&mut draft, view, &spec.managers, known.map(|(_, managers)| managers))?,
                 name,

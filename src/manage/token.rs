@@ -272,7 +272,17 @@ fn mint_for(
     };
     let (id, text, secret_hash) = mint(kind).map_err(|_| Failure::Internal)?;
     let created_by = view.principal.subject_text();
-    let token =
-        Token { id, owner, name, secret_hash, expires_at, created_at: view.now, created_by, replaces };
+    let token = Token {
+        id,
+        owner,
+        name,
+        secret_hash,
+        expires_at,
+        created_at: view.now,
+        created_by,
+        replaces,
+        replaced_by: None,
+        revoked_at: None,
+    };
     Ok(Minted { text, token })
 }

@@ -97,6 +97,10 @@ impl Manage {
             let account = VirtualAccount {
                 expires_at: spec.expires_at,
                 tags: spec.tags.clone(),
+                owned_by: old.and_then(|old| old.owned_by.clone()),
+                auto_rotate: old.and_then(|old| old.auto_rotate),
+                had_token: old.is_some_and(|old| old.had_token),
+                manifest: old.and_then(|old| old.manifest.clone()),
                 created_at: old.map_or(view.now, |old| old.created_at),
                 updated_at: view.now,
                 created_by: old.map_or_else(|| view.principal.subject_text(), |old| old.created_by.clone()),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{AuditEntry, Grant, ProviderAccount, Team, Token, User, VirtualAccount};
+use crate::domain::{AuditEntry, Grant, ProviderAccount, Settings, Team, Token, User, VirtualAccount};
 
 /// The place of an object: `kind/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +39,11 @@ impl Key {
         Self(format!("grant/{}|{}|{}", grant.subject, grant.role.as_str(), grant.target))
     }
 
+    /// `settings/tenant`
+    pub fn settings() -> Self {
+        Self("settings/tenant".to_owned())
+    }
+
     /// The written form.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -56,6 +61,7 @@ pub enum Object {
     VirtualAccount(VirtualAccount),
     Token(Token),
     Grant(Grant),
+    Settings(Settings),
 }
 
 impl Object {
@@ -68,6 +74,7 @@ impl Object {
             Self::VirtualAccount(account) => Key::virtual_account(account.name.as_str()),
             Self::Token(token) => Key::token(token.id.as_str()),
             Self::Grant(grant) => Key::grant(grant),
+            Self::Settings(_) => Key::settings(),
         }
     }
 }
@@ -88,6 +95,8 @@ pub enum Write {
     Put(Object, Expect),
     /// Remove the object of this revision.
     Delete(Key, u64),
+    /// Change nothing, but only go on when the object is still the one of this revision.
+    Check(Key, u64),
 }
 
 /// A transaction: all of it happens, with its audit entries, or nothing does.

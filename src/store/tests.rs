@@ -71,11 +71,17 @@ fn token(number: u32, owner: &str) -> Object {
         created_at: UnixMillis(1),
         created_by: "local:uid:0".to_owned(),
         replaces: None,
+        replaced_by: None,
+        revoked_at: None,
     })
 }
 
 fn entry(resource: &str) -> AuditEntry {
     AuditEntry {
+        token_id: None,
+        source: crate::domain::AuditSource::Socket,
+        refused: None,
+        count: 1,
         at: UnixMillis(1),
         actor: "local:uid:0".to_owned(),
         action: "user.create".to_owned(),
@@ -97,6 +103,7 @@ fn everything() -> Vec<Object> {
     vec![
         user("ada@example.com"),
         Object::Team(Team {
+            manifest: None,
             name: TeamName::parse("red").unwrap(),
             description: "die Rötliche".to_owned(),
             members: BTreeSet::from([email("ada@example.com")]),
@@ -105,6 +112,7 @@ fn everything() -> Vec<Object> {
             updated_at: UnixMillis(2),
         }),
         Object::Account(ProviderAccount {
+            manifest: None,
             name: account.clone(),
             provider: ProviderType::Openai,
             base_url: "https://api.example.com/v1".to_owned(),
@@ -128,6 +136,10 @@ fn everything() -> Vec<Object> {
             created_by: "local:uid:0".to_owned(),
         }),
         Object::VirtualAccount(VirtualAccount {
+            owned_by: None,
+            auto_rotate: None,
+            had_token: false,
+            manifest: None,
             name: SlugName::parse("ci-bot").unwrap(),
             expires_at: Some(UnixMillis(9)),
             tags: BTreeMap::new(),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::object::{Key, Object};
-use crate::domain::{Endpoint, Grant, Owner, ProviderAccount, Subject, Team, Token, User, VirtualAccount};
+use crate::domain::{
+    Endpoint, Grant, Owner, ProviderAccount, Settings, Subject, Team, Token, User, VirtualAccount,
+};
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
 use crate::seal::{MasterKey, SealError};
 use crate::secret::Secret;
@@ -82,6 +84,13 @@ pub struct World {
     tokens: OrdMap<TokenId, Versioned<Token>>,
     tokens_by_owner: OrdMap<Owner, OrdSet<TokenId>>,
     grants: OrdMap<Subject, Arc<Vec<Versioned<Grant>>>>,
+    settings: Versioned<Settings>,
+}
+
+impl<T: Default> Default for Versioned<T> {
+    fn default() -> Self {
+        Self { revision: 0, value: Arc::new(T::default()) }
+    }
 }
 
 impl World {
@@ -160,6 +169,11 @@ impl World {
         self.grants.values().flat_map(|grants| grants.iter())
     }
 
+    /// What the organisation decided; the defaults, of revision 0, when nothing was ever set.
+    pub fn settings(&self) -> &Versioned<Settings> {
+        &self.settings
+    }
+
     /// The revision of the object at a key; `None` when there is none.
     pub fn revision_of(&self, key: &Key) -> Option<u64> {
         let (kind, name) = key.0.split_once('/')?;
@@ -173,6 +187,7 @@ impl World {
                 let subject = Subject::parse(name.split('|').next()?).ok()?;
                 self.grants_of(&subject).iter().find(|g| Key::grant(g) == *key).map(|g| g.revision)
             }
+            "settings" => Some(self.settings.revision).filter(|revision| *revision > 0),
             _ => None,
         }
     }
@@ -235,6 +250,9 @@ impl World {
                 self.tokens_by_owner.entry(token.owner.clone()).or_default().insert(token.id.clone());
                 self.tokens.insert(token.id.clone(), Versioned { revision, value: Arc::new(token) });
             }
+            Object::Settings(settings) => {
+                self.settings = Versioned { revision, value: Arc::new(settings) };
+            }
             Object::Grant(grant) => {
                 let mut list: Vec<_> = self
                     .grants_of(&grant.subject)
@@ -279,6 +297,7 @@ impl World {
                     }
                 }
             }
+            "settings" => self.settings = Versioned::default(),
             "grant" => {
                 let Some(Ok(subject)) = name.split('|').next().map(Subject::parse) else { return };
                 let list: Vec<_> =

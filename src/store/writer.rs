@@ -269,6 +269,11 @@ impl Batch {
                     world.put(object, revision, &shared.master_key).map_err(CommitError::Invalid)?;
                     objects.push((key, Some(record)));
                 }
+                Write::Check(key, expected) => {
+                    if world.revision_of(&key) != Some(expected) {
+                        return Err(CommitError::Conflict(key));
+                    }
+                }
                 Write::Delete(key, expected) => {
                     if world.revision_of(&key) != Some(expected) {
                         return Err(CommitError::Conflict(key));

@@ -112,6 +112,7 @@ fn a_call_counts_in_every_team_of_its_user() {
         [("red", &["ada@example.com", "bob@example.com"][..]), ("blue", &["ada@example.com"])]
     {
         let team = Team {
+            manifest: None,
             name: TeamName::parse(team).unwrap(),
             description: String::new(),
             members: members.iter().map(|email| Email::parse(email).unwrap()).collect(),
