@@ -1,13 +1,15 @@
 //! What an operation is about to commit.
 //!
-//! **Guards.** A commit checks the revisions of the objects that it writes. An operation often relies on objects
-//! that it leaves as they are: a token may only be made while its user is active, a grant only while its account
-//! exists, an admin may only be demoted while another one remains. Such an object is *guarded*: its revision is
-//! checked in the same commit. A change that takes away what was relied on writes the object, so of two such
-//! changes that race, the second to commit finds another revision, is refused whole, and is decided anew. Two
-//! admins who demote each other can not both succeed, and no token outlives the deactivation of its user. The one
-//! who acts is guarded too: nobody's change lands after they were demoted. No lock is held while a commit waits
-//! for the disk.
+//! **Guards.** A commit checks the revisions of the objects that it writes, and only of those. An operation often
+//! relies on objects that it leaves as they are: a token may only be made while its user is active, a grant only
+//! while its account exists, an admin may only be demoted while another one remains. Such an object is *guarded*:
+//! written again, unchanged, with the revision that was read. A change that takes away what was relied on writes
+//! the same object, so of two such changes that race, the second to commit finds another revision, is refused
+//! whole, and is decided anew. Two admins who demote each other can not both succeed, and no token outlives the
+//! deactivation of its user. No lock is held while a commit waits for the disk.
+//!
+//! The user who acts is only *checked*: nobody's change lands after they were demoted, and nothing is hung onto
+//! them that their own end would have to find.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +26,8 @@ use crate::store::{Account, Change, Expect, Key, Object, Versioned, Write};
 pub(super) struct Draft {
     change: Change,
     written: BTreeSet<Key>,
-    guards: Vec<(Key, u64)>,
+    guards: Vec<(Object, u64)>,
+    actor: Option<(Key, u64)>,
 }
 
 impl Draft {
@@ -51,24 +54,29 @@ impl Draft {
         }
     }
 
+    /// Relies on the one who acts staying as they are.
+    pub(super) fn check_actor(&mut self, user: &Versioned<User>) {
+        self.actor = Some((Key::user(user.email.as_str()), user.revision));
+    }
+
     /// Relies on a user staying as it is.
     pub(super) fn guard_user(&mut self, user: &Versioned<User>) {
-        self.guards.push((Key::user(user.email.as_str()), user.revision));
+        self.guards.push((Object::User(User::clone(user)), user.revision));
     }
 
     /// Relies on a team staying as it is.
     pub(super) fn guard_team(&mut self, team: &Versioned<Team>) {
-        self.guards.push((Key::team(team.name.as_str()), team.revision));
+        self.guards.push((Object::Team(Team::clone(team)), team.revision));
     }
 
     /// Relies on a virtual account staying as it is.
     pub(super) fn guard_virtual_account(&mut self, account: &Versioned<VirtualAccount>) {
-        self.guards.push((Key::virtual_account(account.name.as_str()), account.revision));
+        self.guards.push((Object::VirtualAccount(VirtualAccount::clone(account)), account.revision));
     }
 
     /// Relies on a provider account staying as it is.
     pub(super) fn guard_account(&mut self, account: &Account) {
-        self.guards.push((Key::account(account.spec.name.as_str()), account.revision));
+        self.guards.push((Object::Account(account.spec.clone()), account.revision));
     }
 
     /// Records what is done.
@@ -95,10 +103,13 @@ impl Draft {
         if self.change.writes.is_empty() {
             return None;
         }
-        for (key, revision) in std::mem::take(&mut self.guards) {
-            if self.written.insert(key.clone()) {
-                self.change.writes.push(Write::Check(key, revision));
-            }
+        for (object, revision) in std::mem::take(&mut self.guards) {
+            self.replace(object, revision);
+        }
+        if let Some((key, revision)) = self.actor.take()
+            && self.written.insert(key.clone())
+        {
+            self.change.writes.push(Write::Check(key, revision));
         }
         Some(self.change)
     }

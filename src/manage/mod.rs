@@ -175,7 +175,7 @@ impl Manage {
             if let Principal::User { user, .. } = &view.principal
                 && let Some(actor) = view.world.user(user.email.as_str())
             {
-                draft.guard_user(actor);
+                draft.check_actor(actor);
             }
             let Some(change) = draft.into_change() else { return Ok(answer) };
             match self.store.commit(change) {
