@@ -3,8 +3,10 @@
 mod account;
 mod fields;
 mod grant;
+mod personal_token;
 mod query;
 mod session;
+mod settings;
 mod subject;
 mod team;
 #[cfg(test)]
@@ -13,6 +15,7 @@ mod token;
 mod usage;
 mod user;
 mod virtual_account;
+mod virtual_token;
 
 use serde_json::{Value, json};
 
@@ -22,6 +25,8 @@ use crate::manage::{Listing, Manage, Page};
 
 use fields::Fields;
 use query::{Query, percent_decode};
+
+pub use virtual_token::mints_when_read;
 
 /// The path that all of the API is under.
 pub const PREFIX: &str = "/api/svc/v1";
@@ -158,12 +163,22 @@ routes! {
     "/grants", "GET, POST, DELETE":
         "GET" Person grant::list_all, "POST" Person grant::create, "DELETE" Person grant::delete;
     "/tokens", "GET, POST": "GET" Person token::list_all, "POST" Person token::create;
-    "/tokens/{id}", "GET, DELETE": "GET" Person token::show, "DELETE" Person token::revoke;
+    "/tokens/{id}", "GET, PATCH, DELETE":
+        "GET" Person token::show, "PATCH" Person token::rename, "DELETE" Person token::revoke;
     "/tokens/{id}/rotate", "POST": "POST" Person token::rotate;
     "/virtual-accounts", "GET, PUT":
         "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put;
     "/virtual-accounts/{id}", "GET, DELETE":
         "GET" Person virtual_account::show, "DELETE" Person virtual_account::delete;
+    "/virtual-accounts/{id}/token", "GET": "GET" Person virtual_token::first;
+    "/virtual-accounts/{id}/regenerate-token", "POST": "POST" Person virtual_token::regenerate;
+    "/virtual-accounts/{id}/jwt/{token}", "DELETE": "DELETE" Person virtual_token::revoke;
+    "/personal-access-tokens", "GET, POST":
+        "GET" Person personal_token::list_own, "POST" Person personal_token::create;
+    "/personal-access-tokens/for-user", "POST": "POST" Person personal_token::create_for_user;
+    "/personal-access-tokens/revoke/all", "DELETE": "DELETE" Person personal_token::revoke_all;
+    "/personal-access-tokens/{id}", "DELETE": "DELETE" Person personal_token::revoke;
+    "/settings", "GET, PATCH": "GET" Person settings::show, "PATCH" Person settings::update;
     "/usage/report", "GET": "GET" Person usage::report;
 }
 

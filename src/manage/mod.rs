@@ -8,17 +8,21 @@ mod account;
 mod destination;
 mod draft;
 mod grant;
+mod personal_token;
 mod price;
+mod settings;
 mod team;
 mod token;
 mod usage;
 mod user;
 mod virtual_account;
+mod virtual_token;
 
 pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedModel, Price, per_thousand};
 pub use grant::GrantFilter;
 pub use team::TeamSpec;
-pub use token::{Minted, NewToken, TokenOwner, Validity};
+pub use settings::SettingsChange;
+pub use token::{Minted, NewToken, TokenOwner, TokenView, Validity};
 pub use user::NewUser;
 pub use virtual_account::{Permission, VirtualAccountSpec, VirtualAccountView};
 
