@@ -53,13 +53,19 @@ pub fn list_own(call: &Call, principal: &Principal) -> Result {
 }
 
 /// The fields that both ways of making one have.
-fn make(call: &Call, principal: &Principal, mut fields: Fields, email: String) -> Result {
+fn make(call: &Call, principal: &Principal, mut fields: Fields, email: Option<String>) -> Result {
     let name = fields.required_text("name")?;
-    let validity = fields.text("expirationDate")?.map_or(Ok(Validity::Unlimited), |date| token::until(&date))?;
+    let validity =
+        fields.text("expirationDate")?.map_or(Ok(Validity::Unlimited), |date| token::until(&date))?;
     let team = fields.text("teamName")?;
     // Tokens are opaque here, whichever kind is asked for; nobody can tell the difference from outside.
     fields.ignore(&["accountName", "tokenType"]);
     fields.finish()?;
+    let email = email.ok_or_else(|| {
+        Failure::Forbidden(
+            "The administrator of the host is no user; make a token for one with POST /personal-access-tokens/for-user".into(),
+        )
+    })?;
     if let Some(team) = team {
         call.manage.require_membership(principal, &email, &team)?;
     }
@@ -69,12 +75,11 @@ fn make(call: &Call, principal: &Principal, mut fields: Fields, email: String) -
 
 pub fn create(call: &Call, principal: &Principal) -> Result {
     call.manage.require_minting(principal)?;
-    let Principal::User { user, .. } = principal else {
-        return Err(Failure::Forbidden(
-            "The administrator of the host is no user; make a token for one with POST /personal-access-tokens/for-user".into(),
-        ));
+    let email = match principal {
+        Principal::User { user, .. } => Some(user.email.to_string()),
+        _ => None,
     };
-    make(call, principal, call.fields()?, user.email.to_string())
+    make(call, principal, call.fields()?, email)
 }
 
 pub fn create_for_user(call: &Call, principal: &Principal) -> Result {
@@ -82,7 +87,7 @@ pub fn create_for_user(call: &Call, principal: &Principal) -> Result {
     let mut fields = call.fields()?;
     let email = fields.required_text("userEmail")?;
     call.manage.user(principal, &email)?;
-    make(call, principal, fields, email)
+    make(call, principal, fields, Some(email))
 }
 
 pub fn revoke(call: &Call, principal: &Principal) -> Result {

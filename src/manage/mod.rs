@@ -20,8 +20,8 @@ mod virtual_token;
 
 pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedModel, Price, per_thousand};
 pub use grant::GrantFilter;
-pub use team::TeamSpec;
 pub use settings::SettingsChange;
+pub use team::TeamSpec;
 pub use token::{Minted, NewToken, TokenOwner, TokenView, Validity};
 pub use user::NewUser;
 pub use virtual_account::{Permission, VirtualAccountSpec, VirtualAccountView};

@@ -25,9 +25,8 @@ impl Manage {
             return Ok(Listing { items: Vec::new(), total: 0 });
         };
         let owner = Owner::User(user.email.clone());
-        let wanted = |token: &&Versioned<Token>| {
-            token.revoked_at.is_none() && token.name.as_str().contains(search)
-        };
+        let wanted =
+            |token: &&Versioned<Token>| token.revoked_at.is_none() && token.name.as_str().contains(search);
         let listing = page.cut(view.world.tokens_of(&owner).filter(wanted));
         Ok(self.shown_tokens(&view, listing))
     }
@@ -74,7 +73,13 @@ impl Manage {
             let revoked = user::revoke_tokens_of(&mut draft, view, &Owner::User(user.email.clone()));
             let key = Key::user(email);
             let before = json!({"user": user.audited(), "tokens": revoked});
-            draft.audit(view, "token.revoke-all", &key, before, json!({"user": user.audited(), "tokens": []}));
+            draft.audit(
+                view,
+                "token.revoke-all",
+                &key,
+                before,
+                json!({"user": user.audited(), "tokens": []}),
+            );
             // A token that is being made meanwhile is either among those above or made afterwards.
             draft.guard_user(user);
             Ok((draft, ()))

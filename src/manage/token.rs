@@ -276,8 +276,7 @@ impl Manage {
     ) -> Result<(Draft, Minted), Failure> {
         make_room(&mut draft, view, &old.owner)?;
         let end = old.expires_at.into_iter().chain(longest).min();
-        let (text, token) =
-            mint_for(view, old.owner.clone(), old.name.clone(), end, Some(old.id.clone()))?;
+        let (text, token) = mint_for(view, old.owner.clone(), old.name.clone(), end, Some(old.id.clone()))?;
         let kept = in_grace(view, old, grace_minutes, Some(token.id.clone()));
         let key = Key::token(old.id.as_str());
         let after = json!({"old": kept.audited(), "new": token.audited()});

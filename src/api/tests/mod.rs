@@ -5,6 +5,7 @@ mod operations;
 mod policy;
 mod races;
 mod shapes;
+mod tokens;
 
 use std::sync::{Arc, Mutex};
 
