@@ -30,7 +30,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::authn;
-use crate::authz;
+use crate::authz::{self, Action, Decision, Resource};
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
@@ -102,6 +102,11 @@ struct View {
 }
 
 impl View {
+    /// Whether the caller may do that, in this state.
+    fn may(&self, action: Action, resource: Resource<'_>) -> bool {
+        authz::decide(&self.principal, action, resource, &self.world) == Decision::Allow
+    }
+
     fn require_admin(&self) -> Result<(), Failure> {
         if authz::is_admin(&self.principal) {
             Ok(())

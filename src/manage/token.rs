@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft};
 use super::{Listing, Manage, Page, View, invalid, not_found, refused, user};
-use crate::authz;
+use crate::authz::{self, Action, Resource};
 use crate::clock::UnixMillis;
 use crate::domain::{Owner, Principal, Token, TokenState, VirtualAccount};
 use crate::failure::Failure;
@@ -320,7 +320,7 @@ pub(super) fn revoke(draft: &mut Draft, view: &View, token: &Versioned<Token>) -
 }
 
 pub(super) fn visible<'v>(view: &'v View, id: &str) -> Result<&'v Versioned<Token>, Failure> {
-    let token = view.world.token(id).filter(|token| authz::may_see_token(&view.principal, token));
+    let token = view.world.token(id).filter(|_| view.may(Action::See, Resource::Token(id)));
     token.ok_or_else(|| not_found("token", id))
 }
 

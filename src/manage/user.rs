@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft, delete_grants_of};
 use super::{Listing, Manage, Page, View, check_text, invalid, not_found, refused};
-use crate::authz;
+use crate::authz::{self, Action, Resource};
 use crate::domain::{Owner, Principal, Subject, TenantRole, Token, User};
 use crate::failure::Failure;
 use crate::id::Email;
@@ -207,7 +207,7 @@ impl Manage {
 }
 
 fn visible<'v>(view: &'v View, email: &str) -> Result<&'v Versioned<User>, Failure> {
-    let user = view.world.user(email).filter(|user| authz::may_see_user(&view.principal, user));
+    let user = view.world.user(email).filter(|_| view.may(Action::See, Resource::User(email)));
     user.ok_or_else(|| not_found("user", email))
 }
 
