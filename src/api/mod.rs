@@ -3,6 +3,7 @@
 mod account;
 mod fields;
 mod grant;
+mod openapi;
 mod personal_token;
 mod query;
 mod session;
@@ -109,6 +110,8 @@ fn list<T>(listing: &Listing<T>, page: Page, shape: impl Fn(&T) -> Value) -> Res
 
 #[derive(Clone, Copy)]
 enum Handler {
+    /// A text that anyone gets as it stands.
+    Document(&'static str),
     /// Answers anyone, without a token.
     Anyone(fn(&Call) -> Result),
     /// Answers any principal.
@@ -139,6 +142,7 @@ macro_rules! routes {
 
 // A literal segment must stand before a parameter in the same place: the first path that fits decides.
 routes! {
+    "/openapi.json", "GET": "GET" Document openapi::DOCUMENT;
     "/min-cli-version", "GET": "GET" Anyone session::min_cli_version;
     "/tenant-id", "GET": "GET" Anyone session::tenant_id;
     "/session", "GET": "GET" Token session::show;
@@ -185,9 +189,7 @@ routes! {
 /// Answers one request of the management API. `None` is a caller without a token, or with a bad one.
 pub fn handle(manage: &Manage, principal: Option<&Principal>, request: &Request) -> Response {
     match dispatch(manage, principal, request) {
-        Ok(Answer { body, no_store }) => {
-            Response { status: 200, body: body.to_string(), header: None, no_store }
-        }
+        Ok(response) => response,
         Err(failure) => {
             let rendered = failure.render(Dialect::Management);
             Response {
@@ -200,7 +202,7 @@ pub fn handle(manage: &Manage, principal: Option<&Principal>, request: &Request)
     }
 }
 
-fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -> Result {
+fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -> Result<Response> {
     let unknown = || Failure::NotFound("There is no such path in the management API".into());
     let path = request.path.strip_prefix(PREFIX).ok_or_else(unknown)?;
     let found = TABLE.iter().find_map(|route| Some((route, match_path(route.path, path)?)));
@@ -213,18 +215,22 @@ fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -
             parameters.ok_or_else(|| Failure::BadRequest("The path holds a broken %-escape".into()))?;
         Ok(Call { manage, query: Query::parse(request.query)?, parameters, body: request.body })
     };
-    match handler {
-        Handler::Anyone(handler) => handler(&call()?),
+    let Answer { body, no_store } = match handler {
+        Handler::Document(text) => {
+            return Ok(Response { status: 200, body: (*text).to_owned(), header: None, no_store: false });
+        }
+        Handler::Anyone(handler) => handler(&call()?)?,
         Handler::Token(handler) => {
             let principal = principal.ok_or(Failure::Unauthenticated)?;
-            handler(&call()?, principal)
+            handler(&call()?, principal)?
         }
         Handler::Person(handler) => {
             let principal = principal.ok_or(Failure::Unauthenticated)?;
             manage.require_person(principal)?;
-            handler(&call()?, principal)
+            handler(&call()?, principal)?
         }
-    }
+    };
+    Ok(Response { status: 200, body: body.to_string(), header: None, no_store })
 }
 
 /// The raw parameters of a path that fits a template; an empty segment fits no parameter.

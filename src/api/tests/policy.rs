@@ -19,6 +19,7 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
     let grant =
         |role: &str, target: &str| json!({"subject": "user:plain@x.io", "role": role, "target": target});
     vec![
+        ("GET", "/openapi.json", Value::Null),
         ("GET", "/min-cli-version", Value::Null),
         ("GET", "/tenant-id", Value::Null),
         ("GET", "/session", Value::Null),
