@@ -1,6 +1,10 @@
 //! Time as a value: everything that decides by time takes it as a parameter or reads it here.
+//!
+//! The present time never goes back: a host's clock that is turned back must not revive what has expired. The store
+//! keeps the highest time seen, so that this holds across restarts too.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,10 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// The present time of the host's clock.
+    /// The present time: the host's, or the highest seen while the host's runs behind it.
     pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        HIGHEST.see(host())
     }
 
     /// This time moved forward, saturating.
@@ -57,6 +60,71 @@ impl UnixMillis {
     }
 }
 
+/// The highest time seen by this process, in milliseconds.
+static HIGHEST: Highest = Highest(AtomicU64::new(0));
+
+/// How far the host's clock may run behind before the log says so.
+const TOLERATED: Duration = Duration::from_secs(60);
+
+/// A time that only goes up.
+#[derive(Debug)]
+struct Highest(AtomicU64);
+
+impl Highest {
+    /// The later of a time and the highest so far.
+    fn see(&self, time: UnixMillis) -> UnixMillis {
+        // Mostly nothing is newer within a millisecond, and then nothing is written that other cores would wait for.
+        let highest = self.0.load(Ordering::Relaxed);
+        if time.0 > highest {
+            UnixMillis(self.0.fetch_max(time.0, Ordering::Relaxed).max(time.0))
+        } else {
+            UnixMillis(highest)
+        }
+    }
+}
+
+/// It was this late already: what a store remembers of earlier runs.
+pub fn remember(time: UnixMillis) {
+    HIGHEST.see(time);
+}
+
+/// Believes the host's clock again. The time before and after.
+pub fn reset() -> (UnixMillis, UnixMillis) {
+    let after = host();
+    (UnixMillis(HIGHEST.0.swap(after.0, Ordering::Relaxed)), after)
+}
+
+/// By how much the host's clock runs behind the highest time seen, when that is worth a warning.
+pub fn behind() -> Option<Duration> {
+    let host = host();
+    let behind = Duration::from_millis(HIGHEST.see(host).0.saturating_sub(host.0));
+    (behind > TOLERATED).then_some(behind)
+}
+
+/// The host's clock.
+#[cfg(not(feature = "test-clock"))]
+fn host() -> UnixMillis {
+    system()
+}
+
+/// The host's clock, moved by the milliseconds that stand in the file `$GATEWAY_TEST_CLOCK`.
+#[cfg(feature = "test-clock")]
+fn host() -> UnixMillis {
+    static FILE: OnceLock<Option<std::ffi::OsString>> = OnceLock::new();
+    let offset = FILE
+        .get_or_init(|| std::env::var_os("GATEWAY_TEST_CLOCK"))
+        .as_ref()
+        .and_then(|file| std::fs::read_to_string(file).ok())
+        .and_then(|text| text.trim().parse::<i64>().ok())
+        .unwrap_or(0);
+    UnixMillis(system().0.saturating_add_signed(offset))
+}
+
+fn system() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Milliseconds on the monotonic clock since the process started; for deadlines and latencies.
 pub fn monotonic_ms() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
@@ -68,6 +136,26 @@ pub fn monotonic_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_highest_time_seen_holds() {
+        let highest = Highest(AtomicU64::new(0));
+        assert_eq!(highest.see(UnixMillis(1000)), UnixMillis(1000));
+        assert_eq!(highest.see(UnixMillis(999)), UnixMillis(1000));
+        assert_eq!(highest.see(UnixMillis(1)), UnixMillis(1000));
+        assert_eq!(highest.see(UnixMillis(1001)), UnixMillis(1001));
+    }
+
+    #[test]
+    fn a_clock_that_ran_ahead_is_put_right() {
+        let ahead = UnixMillis(system().0 + 3_600_000);
+        remember(ahead);
+        assert!(UnixMillis::now() >= ahead);
+        assert!(behind().is_some_and(|behind| behind > TOLERATED));
+        let (before, after) = reset();
+        assert!(before >= ahead && after < ahead && UnixMillis::now() < ahead);
+        assert_eq!(behind(), None);
+    }
 
     #[test]
     fn dates_and_times() {

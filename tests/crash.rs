@@ -218,6 +218,8 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged() {
     let gateway = Gateway::start();
     gateway.add_account("main", "http://127.0.0.1:9/v1");
     let root = gateway.admin_token();
+    // Then tokens can be made over HTTP, too.
+    gateway.admin_ok(&["settings", "set", "pat_may_mint", "true"]);
     let mut home = gateway.stop();
     let mut acknowledged = 0;
     for kill in 0..KILLS {

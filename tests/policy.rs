@@ -94,6 +94,20 @@ const ROWS: &[&str] = &[
     "PUT /virtual-accounts",
     "GET /virtual-accounts/{id}",
     "DELETE /virtual-accounts/{id}",
+    "PATCH /tokens/{id} | own",
+    "PATCH /tokens/{id} | another's",
+    "GET /virtual-accounts/{id}/token",
+    "POST /virtual-accounts/{id}/regenerate-token",
+    "DELETE /virtual-accounts/{id}/jwt/{token}",
+    "GET /personal-access-tokens",
+    "POST /personal-access-tokens",
+    "POST /personal-access-tokens/for-user",
+    "DELETE /personal-access-tokens/revoke/all",
+    "DELETE /personal-access-tokens/{id} | own",
+    "DELETE /personal-access-tokens/{id} | another's",
+    "GET /settings",
+    "PATCH /settings",
+    "POST /clock/reset",
     "GET /usage/report",
     "POST chat/completions | main/m",
     "POST chat/completions | main/n",
@@ -210,7 +224,15 @@ impl Stage {
     }
 
     fn token(&self, body: &Value) -> String {
-        self.ok("POST", "/tokens", body)["token"].as_str().unwrap().to_owned()
+        let Some(user) = body["user"].as_str() else {
+            return self.ok("POST", "/tokens", body)["token"].as_str().unwrap().to_owned();
+        };
+        // A personal token makes none of its kind.
+        let mut arguments = vec!["token", "create", "--user", user, "--name", body["name"].as_str().unwrap()];
+        if let Some(end) = body["expirationDate"].as_str() {
+            arguments.extend(["--expires", end]);
+        }
+        self.gateway.admin_ok(&arguments)
     }
 
     fn grant(&self, email: &str, role: &str, target: &str) {
@@ -380,6 +402,35 @@ impl Stage {
             ("POST", "/tokens/{id}/rotate") => {
                 (format!("/tokens/{}/rotate", self.fresh_token(who, own)), json!({"gracePeriodInMinutes": 0}))
             }
+            ("PATCH", "/tokens/{id}") => {
+                (format!("/tokens/{}", self.fresh_token(who, own)), json!({"name": self.fresh()}))
+            }
+            ("GET", "/virtual-accounts/{id}/token") => {
+                let name = self.fresh();
+                self.ok("PUT", "/virtual-accounts", &virtual_account(&name));
+                (format!("/virtual-accounts/{name}/token"), Value::Null)
+            }
+            ("POST", "/virtual-accounts/{id}/regenerate-token") => {
+                let path = "/virtual-accounts/bystander-app/regenerate-token";
+                (path.into(), json!({"gracePeriodInMinutes": 5}))
+            }
+            ("DELETE", "/virtual-accounts/{id}/jwt/{token}") => {
+                let token = self.token(&json!({"virtualAccount": "bystander-app", "name": self.fresh()}));
+                (format!("/virtual-accounts/bystander-app/jwt/{}", token_id(&token)), Value::Null)
+            }
+            ("POST", "/personal-access-tokens") => (template.into(), json!({"name": self.fresh()})),
+            ("POST", "/personal-access-tokens/for-user") => {
+                (template.into(), json!({"name": self.fresh(), "userEmail": email("bystander")}))
+            }
+            ("DELETE", "/personal-access-tokens/revoke/all") => {
+                (template.into(), json!({"email": self.fresh_user()}))
+            }
+            ("DELETE", "/personal-access-tokens/{id}") => {
+                // An application has none.
+                let id = self.fresh_token(if who == "app" { "nobody" } else { who }, own);
+                (format!("/personal-access-tokens/{id}"), Value::Null)
+            }
+            ("PATCH", "/settings") => (template.into(), json!({"audit_retention_days": 365})),
             ("PUT", "/virtual-accounts") => (template.into(), virtual_account(&self.fresh())),
             ("GET", "/virtual-accounts/{id}") => ("/virtual-accounts/bystander-app".into(), Value::Null),
             ("DELETE", "/virtual-accounts/{id}") => {

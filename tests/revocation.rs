@@ -157,7 +157,6 @@ fn a_call_that_has_no_answer_yet_is_refused() {
 fn a_token_that_expires_cuts_its_stream() {
     let fixture = endless();
     let gateway = &fixture.gateway;
-    let root = gateway.admin_token();
     let soon = std::time::SystemTime::now() + Duration::from_secs(3);
     let seconds = soon.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let output = std::process::Command::new("date")
@@ -165,10 +164,16 @@ fn a_token_that_expires_cuts_its_stream() {
         .output()
         .unwrap();
     let date = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-    let body = format!(r#"{{"user":"ada@example.com","name":"short","expirationDate":"{date}"}}"#);
-    let made = Client::connect(gateway.addr).request("POST", "/api/svc/v1/tokens", &root, &body);
-    assert_eq!(made.status, 200, "{}", made.text());
-    let token = made.json()["token"].as_str().unwrap().to_owned();
+    let token = gateway.admin_ok(&[
+        "token",
+        "create",
+        "--user",
+        "ada@example.com",
+        "--name",
+        "short",
+        "--expires",
+        &date,
+    ]);
     let mut client = open(&fixture, "main/m", &token);
     let (rest, complete) = client.read_rest();
     let late = std::time::SystemTime::now().duration_since(soon).unwrap_or_default();

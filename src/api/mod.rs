@@ -183,6 +183,7 @@ routes! {
     "/personal-access-tokens/revoke/all", "DELETE": "DELETE" Person personal_token::revoke_all;
     "/personal-access-tokens/{id}", "DELETE": "DELETE" Person personal_token::revoke;
     "/settings", "GET, PATCH": "GET" Person settings::show, "PATCH" Person settings::update;
+    "/clock/reset", "POST": "POST" Person settings::reset_clock;
     "/usage/report", "GET": "GET" Person usage::report;
 }
 

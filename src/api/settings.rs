@@ -42,3 +42,8 @@ pub fn update(call: &Call, principal: &Principal) -> Result {
         "endedTokensTotal": changed.ended_total,
     }))
 }
+
+pub fn reset_clock(call: &Call, principal: &Principal) -> Result {
+    let (before, after) = call.manage.reset_clock(principal)?;
+    data(json!({"before": before.to_iso(), "after": after.to_iso()}))
+}

@@ -7,7 +7,10 @@ use argh::FromArgs;
 use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
-use super::{apply, config_file, export, grant, model, provider, team, token, usage, user, virtual_account};
+use super::{
+    apply, clock, config_file, export, grant, model, provider, settings, team, token, usage, user,
+    virtual_account,
+};
 
 /// Administer a gateway: people, applications, provider accounts, who may use what, and what was used.
 #[derive(FromArgs)]
@@ -67,6 +70,8 @@ enum Noun {
     Grants(grant::Grants),
     Token(token::Token),
     VirtualAccount(virtual_account::VirtualAccount),
+    Settings(settings::Settings),
+    Clock(clock::Clock),
     Usage(usage::Usage),
     Apply(apply::Apply),
     Export(export::Export),
@@ -122,6 +127,8 @@ impl Admin {
             Noun::Grants(verb) => verb.run(&open),
             Noun::Token(noun) => noun.run(&open),
             Noun::VirtualAccount(noun) => noun.run(&open),
+            Noun::Settings(noun) => noun.run(&open),
+            Noun::Clock(noun) => noun.run(&open),
             Noun::Usage(noun) => noun.run(&open),
             Noun::Apply(verb) => verb.run(&open),
             Noun::Export(verb) => verb.run(&open),

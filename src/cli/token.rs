@@ -18,6 +18,7 @@ use super::output::{Column, text};
     {command_name} create --virtual-account search-bot --name production\n{command_name} list\n\
     {command_name} revoke 3fG7kP2mQ9xZ",
     note = "A token acts as its user or its virtual account, with what that one was granted.",
+    note = "STATE is active, expiring (it ends within 14 days), in grace (it has a successor), expired or revoked.",
     note = "A token is shown once, when it is made; only a hash of it is kept. Its ID is no secret."
 )]
 pub struct Token {
@@ -31,6 +32,7 @@ enum Verb {
     Create(Create),
     List(List),
     Show(Show),
+    Rename(Rename),
     Revoke(Revoke),
     Rotate(Rotate),
 }
@@ -95,6 +97,24 @@ struct Show {
     id: String,
 }
 
+/// Give a token another name.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "rename",
+    help_triggers("-h", "--help"),
+    example = "{command_name} 3fG7kP2mQ9xZ old-laptop"
+)]
+struct Rename {
+    /// the ID, as list shows it
+    #[argh(positional)]
+    id: String,
+
+    /// what it is called from now on
+    #[argh(positional)]
+    name: String,
+}
+
 /// End a token: the next call with it is refused, and its open calls are cut.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "revoke", help_triggers("-h", "--help"), example = "{command_name} 3fG7kP2mQ9xZ")]
@@ -127,6 +147,10 @@ const ID: Column = Column { title: "ID", cell: |token| text(token, &["/id"]) };
 const NAME: Column = Column { title: "NAME", cell: |token| text(token, &["/name"]) };
 const OWNER: Column = Column { title: "OWNER", cell: |token| text(token, &["/owner"]) };
 const EXPIRES: Column = Column { title: "EXPIRES", cell: |token| text(token, &["/expiresAt"]) };
+const STATE: Column = Column { title: "STATE", cell: |token| text(token, &["/state"]) };
+const USED: Column = Column { title: "LAST USED", cell: |token| text(token, &["/lastUsedAt"]) };
+const REVOKED: Column = Column { title: "REVOKED", cell: |token| text(token, &["/revokedAt"]) };
+const REPLACED_BY: Column = Column { title: "REPLACED BY", cell: |token| text(token, &["/replacedBy"]) };
 const CREATED: Column = Column { title: "CREATED", cell: |token| text(token, &["/createdAt"]) };
 const BY: Column = Column { title: "BY", cell: |token| text(token, &["/createdBy"]) };
 const REPLACES: Column = Column { title: "REPLACES", cell: |token| text(token, &["/replaces"]) };
@@ -166,13 +190,21 @@ impl Token {
                 let parameters =
                     [("user", verb.user.as_deref()), ("virtualAccount", verb.virtual_account.as_deref())];
                 let rows = context.client.list("/tokens", &parameters)?;
-                context.output.list(&[ID, NAME, OWNER, EXPIRES, CREATED], rows)
+                context.output.list(&[ID, NAME, OWNER, STATE, EXPIRES, USED, CREATED], rows)
             }
             Verb::Show(verb) => {
                 let path = path(&["tokens", &verb.id])?;
                 let context = open()?;
                 let token = context.client.object("GET", &path, None)?;
-                context.output.object(&[ID, NAME, OWNER, EXPIRES, REPLACES, CREATED, BY], &token)
+                let columns =
+                    [ID, NAME, OWNER, STATE, EXPIRES, USED, REVOKED, REPLACES, REPLACED_BY, CREATED, BY];
+                context.output.object(&columns, &token)
+            }
+            Verb::Rename(verb) => {
+                let path = path(&["tokens", &verb.id])?;
+                let context = open()?;
+                let answer = context.client.call("PATCH", &path, Some(&json!({"name": verb.name})))?;
+                context.output.done(&format!("The token {} is called {} now.", verb.id, verb.name), &answer)
             }
             Verb::Revoke(verb) => {
                 let path = path(&["tokens", &verb.id])?;

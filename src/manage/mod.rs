@@ -5,6 +5,7 @@
 //! operation is run again on the new state, authorization included, so nothing is decided on stale grounds.
 
 mod account;
+mod clock;
 mod destination;
 mod draft;
 mod grant;

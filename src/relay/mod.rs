@@ -139,11 +139,17 @@ impl Relay {
     /// # Errors
     /// `Unauthenticated`, whatever the reason.
     pub fn authenticate(&self, head: &RequestHead, world: &World) -> Result<Principal, Failure> {
-        head.headers
+        let now = UnixMillis::now();
+        let principal = head
+            .headers
             .one("authorization")
             .and_then(authn::bearer)
-            .and_then(|token| authn::authenticate(token, world, UnixMillis::now()).ok())
-            .ok_or(Failure::Unauthenticated)
+            .and_then(|token| authn::authenticate(token, world, now).ok())
+            .ok_or(Failure::Unauthenticated)?;
+        if let Some(token) = principal.token_id() {
+            self.usage.token_used(token, now);
+        }
+        Ok(principal)
     }
 
     /// Serves one request to an inference path, from its head to the last byte of its answer.

@@ -13,6 +13,7 @@ use super::audit::AuditHead;
 use super::object::Object;
 use super::world::World;
 use super::{Demo, StoreError};
+use crate::clock::{self, UnixMillis};
 use crate::seal::MasterKey;
 
 pub(super) const OBJECTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("objects");
@@ -24,6 +25,9 @@ const MASTER_KEY_ID: &str = "master_key_id";
 const DEMO: &str = "demo";
 /// The revision of the last change, which may have been a deletion.
 pub(super) const REVISION: &str = "revision";
+
+/// The highest time that was seen, in milliseconds; stores of before have none.
+pub(super) const HIGHEST_TIME: &str = "highest_time";
 
 const FIRST_SCHEMA: u32 = 1;
 pub(super) const CACHE_BYTES: usize = 4 * 1024 * 1024;
@@ -205,6 +209,11 @@ pub(super) fn load(
         ("yes", Demo::No) => return Err(StoreError::IsDemo(folder.to_owned())),
         ("no", Demo::Yes) => return Err(StoreError::NotDemo(folder.to_owned())),
         _ => return Err(damaged(path, "its demo mark is neither yes nor no")),
+    }
+    let meta = transaction.open_table(META).map_err(|e| failed(e.into()))?;
+    if let Some(highest) = meta.get(HIGHEST_TIME).map_err(|e| failed(e.into()))? {
+        let highest = highest.value().parse().map_err(|_| damaged(path, "its highest time is no number"))?;
+        clock::remember(UnixMillis(highest));
     }
     let mut world = World::default();
     let objects = transaction.open_table(OBJECTS).map_err(|e| failed(e.into()))?;

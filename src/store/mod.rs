@@ -152,6 +152,7 @@ impl Store {
             audit,
             ballast: Some(ballast),
             in_doubt: None,
+            warned_at: None,
             lock: Some(lock),
         })
     }
@@ -183,6 +184,7 @@ impl Store {
             audit,
             ballast: None,
             in_doubt: None,
+            warned_at: None,
             lock: None,
         })
         .unwrap()

@@ -5,21 +5,26 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redb::Database;
 
 use super::audit::AuditHead;
 use super::ballast::Ballast;
-use super::disk::{self, AUDIT, META, OBJECTS, REVISION, Record};
+use super::disk::{self, AUDIT, HIGHEST_TIME, META, OBJECTS, REVISION, Record};
 use super::handoff::Answer;
 use super::object::{Change, Expect, Key, Write};
 use super::world::World;
 use super::{CommitError, Shared, StoreError};
+use crate::clock::{self, UnixMillis};
 
 /// Changes in one transaction.
 const MAX_GROUP: usize = 128;
 const BALLAST_RETRY: Duration = Duration::from_secs(10);
+/// Without changes the highest time seen is put on disk this often, so that a crash forgets little of it.
+const TIME_INTERVAL: Duration = Duration::from_secs(600);
+/// The log says at most this often that the host's clock runs behind.
+const WARNING_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// A change and the caller that waits for it.
 pub(super) struct Job {
@@ -41,6 +46,8 @@ pub(super) struct Writer {
     pub(super) ballast: Option<Ballast>,
     /// What a failed write may or may not have left on disk.
     pub(super) in_doubt: Option<Batch>,
+    /// When the log said that the host's clock runs behind.
+    pub(super) warned_at: Option<Instant>,
     /// Held as long as the writer lives.
     pub(super) lock: Option<File>,
 }
@@ -56,6 +63,7 @@ pub(super) struct Batch {
 impl Writer {
     /// Works until the store is closed.
     pub(super) fn run(mut self) {
+        self.check_clock();
         while let Some(first) = self.next() {
             let mut jobs = vec![first];
             while jobs.len() < MAX_GROUP
@@ -64,7 +72,9 @@ impl Writer {
                 jobs.push(job);
             }
             self.commit(jobs);
+            self.check_clock();
         }
+        self.keep_time();
         self.close_database();
         drop(self.lock.take());
     }
@@ -72,13 +82,52 @@ impl Writer {
     fn next(&mut self) -> Option<Job> {
         loop {
             match self.ballast.as_mut().filter(|ballast| ballast.is_missing()) {
-                None => return self.jobs.recv().ok(),
+                None => match self.jobs.recv_timeout(TIME_INTERVAL) {
+                    Ok(job) => return Some(job),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.keep_time();
+                        self.check_clock();
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                },
                 Some(ballast) => match self.jobs.recv_timeout(BALLAST_RETRY) {
                     Ok(job) => return Some(job),
                     Err(RecvTimeoutError::Timeout) => ballast.restore(),
                     Err(RecvTimeoutError::Disconnected) => return None,
                 },
             }
+        }
+    }
+
+    /// Puts the highest time seen on disk, without any change.
+    fn keep_time(&mut self) {
+        if !self.is_open() {
+            return;
+        }
+        let batch = Batch {
+            world: World::clone(&self.shared.current.load_full()),
+            audit: self.audit,
+            objects: Vec::new(),
+            records: Vec::new(),
+        };
+        if let Err(error) = self.write(&batch) {
+            log::warn!("the highest time seen could not be written: {error}");
+            // After one failed write redb refuses everything until it is opened again.
+            self.close_database();
+        }
+    }
+
+    fn check_clock(&mut self) {
+        if self.warned_at.is_some_and(|at| at.elapsed() < WARNING_INTERVAL) {
+            return;
+        }
+        if let Some(behind) = clock::behind() {
+            log::warn!(
+                "the host's clock runs {} seconds behind the highest time seen ({}); that time holds until it is reached again; if the clock once ran ahead by mistake, 'gateway admin clock reset' puts it right",
+                behind.as_secs(),
+                UnixMillis::now().to_iso()
+            );
+            self.warned_at = Some(Instant::now());
         }
     }
 
@@ -236,6 +285,7 @@ fn write_batch(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
         }
         let mut meta = transaction.open_table(META)?;
         meta.insert(REVISION, batch.world.revision().to_string().as_str())?;
+        meta.insert(HIGHEST_TIME, UnixMillis::now().0.to_string().as_str())?;
     }
     transaction.commit()?;
     Ok(())

@@ -2,6 +2,7 @@
 //! A writer of its own puts records into `usage.redb` in batches; a crash loses at most one flush interval.
 
 mod inbox;
+mod last_used;
 pub mod offload;
 mod report;
 mod writer;
@@ -20,10 +21,13 @@ use std::time::Duration;
 
 use redb::Database;
 
+use crate::clock::UnixMillis;
 use crate::config;
 use crate::domain::UsageRecord;
+use crate::id::TokenId;
 use crate::store::{NoAnswer, StoreError, handoff};
 use inbox::Inbox;
+use last_used::LastUsed;
 use offload::{Offload, OffloadError};
 use writer::Writer;
 
@@ -76,6 +80,7 @@ struct Shared {
     /// Places taken, by calls in flight and by records that are not on disk yet.
     taken: AtomicUsize,
     inbox: Inbox,
+    last_used: LastUsed,
     /// None until the writer has it open.
     database: RwLock<Option<Database>>,
 }
@@ -124,6 +129,7 @@ impl Usage {
             max_records: config.max_queued_records,
             taken: AtomicUsize::new(0),
             inbox: Inbox::default(),
+            last_used: LastUsed::default(),
             database: RwLock::new(None),
         });
         let writer = Writer::new(Arc::clone(&shared), config);
@@ -147,6 +153,11 @@ impl Usage {
             })
             .map_err(|_| NoRoom)?;
         Ok(Slot { shared: Arc::clone(&self.shared), settled: false })
+    }
+
+    /// A token was used just now.
+    pub fn token_used(&self, token: &TokenId, now: UnixMillis) {
+        self.shared.last_used.see(token, now);
     }
 
     /// Places taken: calls in flight and records that are not on disk yet.
@@ -187,6 +198,10 @@ impl Drop for Usage {
 }
 
 impl UsageReader for Usage {
+    fn last_used(&self, token: &TokenId) -> Option<UnixMillis> {
+        self.shared.last_used.get(token)
+    }
+
     /// Reads on a thread of its own.
     fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError> {
         if filter.flush {

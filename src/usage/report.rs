@@ -1,14 +1,15 @@
 //! Usage records, grouped and summed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use redb::{ReadableDatabase, TableError};
+use redb::{ReadableDatabase, ReadableTable, TableError};
 
 use super::UsageError;
-use super::writer::{MAX_PAGE_SPAN_MS, RECORDS, open_for_reading, record_key};
+use super::last_used::{IdBytes, id_bytes, time_of};
+use super::writer::{LAST_USED, MAX_PAGE_SPAN_MS, RECORDS, open_for_reading, record_key};
 use crate::clock::UnixMillis;
 use crate::domain::{Outcome, Subject, TokenOrigin, UsageRecord};
 use crate::id::TokenId;
@@ -134,22 +135,44 @@ pub trait UsageReader: Send + Sync + fmt::Debug {
 #[derive(Debug)]
 pub struct UsageFile {
     path: PathBuf,
+    last_used: OnceLock<HashMap<IdBytes, u32>>,
 }
 
 impl UsageFile {
     /// The file in that data folder; it need not be there.
     pub fn new(data_dir: &Path) -> Self {
-        Self { path: data_dir.join("usage.redb") }
+        Self { path: data_dir.join("usage.redb"), last_used: OnceLock::new() }
     }
 }
 
 impl UsageReader for UsageFile {
+    fn last_used(&self, token: &TokenId) -> Option<UnixMillis> {
+        let id = id_bytes(token)?;
+        // What can not be read is not shown; a report would say why.
+        let all = self.last_used.get_or_init(|| {
+            let read = open_for_reading(&self.path).ok().flatten();
+            read.and_then(|database| read_last_used(&*database).ok()).unwrap_or_default()
+        });
+        all.get(&id).copied().map(time_of)
+    }
+
     fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError> {
         match open_for_reading(&self.path).map_err(UsageError::Store)? {
             Some(database) => read(&self.path, &*database, filter),
             None => Ok(Vec::new()),
         }
     }
+}
+
+fn read_last_used(database: &dyn ReadableDatabase) -> Result<HashMap<IdBytes, u32>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = transaction.open_table(LAST_USED)?;
+    let mut all = HashMap::new();
+    for item in table.iter()? {
+        let (id, minute) = item?;
+        all.insert(*id.value(), minute.value());
+    }
+    Ok(all)
 }
 
 /// Reads and groups the records.

@@ -8,6 +8,7 @@ use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, 
 
 use super::Shared;
 use super::inbox::MAX_BATCH;
+use super::last_used::{IdBytes, minute_of};
 use crate::clock::UnixMillis;
 use crate::config;
 use crate::domain::UsageRecord;
@@ -16,6 +17,8 @@ use crate::store::{StoreError, open_database};
 /// (time of the earliest, number of the first), each 8 bytes big endian -> a page of records: one compact JSON
 /// object a line, ordered by time. A page costs the tree what a single record would.
 pub(super) const RECORDS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("records");
+/// Token id -> minute of its last use.
+pub(super) const LAST_USED: TableDefinition<'static, &IdBytes, u32> = TableDefinition::new("last_used");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const NEXT_SEQ: &str = "next_seq";
 const SCHEMA_VERSION: &str = "schema_version";
@@ -29,6 +32,9 @@ pub(super) const MAX_PAGE_SPAN_MS: u64 = 25 * 3600 * 1000;
 /// Old pages removed in one transaction, so that new ones never wait long.
 const PRUNE_STEP: usize = 200;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
+/// Tokens that nobody used for so long, most of them deleted, are forgotten.
+const LAST_USED_KEPT: Duration = Duration::from_secs(800 * 86_400);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The writing thread's own things.
@@ -42,6 +48,10 @@ pub(super) struct Writer {
     /// The last write failed: the next waits for its time, however many records come.
     failed: bool,
     prune_at: Instant,
+    /// When the last uses of tokens are written next.
+    last_used_at: Instant,
+    /// What the file remembers of them was read.
+    last_used_read: bool,
     /// Read from the file once; what a failed write left there must not count twice.
     next_seq: Option<u64>,
 }
@@ -61,6 +71,8 @@ impl Writer {
             write_at: None,
             failed: false,
             prune_at: Instant::now(),
+            last_used_at: Instant::now() + LAST_USED_INTERVAL,
+            last_used_read: false,
             next_seq: None,
         }
     }
@@ -71,7 +83,8 @@ impl Writer {
             log::error!("usage records: {error}; trying again");
         }
         loop {
-            let wake_at = self.write_at.map_or(self.prune_at, |write_at| write_at.min(self.prune_at));
+            let wake_at = self.prune_at.min(self.last_used_at);
+            let wake_at = self.write_at.map_or(wake_at, |write_at| write_at.min(wake_at));
             let found = self.shared.inbox.wait(wake_at, self.write_at.is_some(), self.failed);
             let now = Instant::now();
             if !found.flushes.is_empty() {
@@ -90,11 +103,16 @@ impl Writer {
             if self.prune_at <= now {
                 self.prune();
             }
+            if self.last_used_at <= now {
+                self.write_last_used();
+                self.last_used_at = Instant::now() + LAST_USED_INTERVAL;
+            }
         }
         self.pending.extend(self.shared.inbox.close());
         if !self.write() {
             log::error!("{} usage records are lost", self.pending.len());
         }
+        self.write_last_used();
         self.close();
     }
 
@@ -149,6 +167,56 @@ impl Writer {
             Ok(seq)
         })?;
         self.next_seq = Some(next);
+        Ok(())
+    }
+
+    /// Puts on disk which tokens were used since the last time.
+    fn write_last_used(&mut self) {
+        let changed = self.shared.last_used.take_changed();
+        if changed.is_empty() {
+            return;
+        }
+        let written = self.open().and_then(|()| {
+            self.transact(|transaction| {
+                let mut table = transaction.open_table(LAST_USED)?;
+                for (id, minute) in &changed {
+                    table.insert(id, *minute)?;
+                }
+                Ok(())
+            })
+        });
+        if let Err(error) = written {
+            log::error!("the last uses of tokens can not be written: {error}; trying again");
+            self.shared.last_used.put_back(&changed);
+            self.close();
+        }
+    }
+
+    /// Reads when tokens were last used, once, and forgets those of long ago.
+    fn read_last_used(&mut self) -> Result<(), StoreError> {
+        if self.last_used_read {
+            return Ok(());
+        }
+        let oldest =
+            UnixMillis::now().0.saturating_sub(u64::try_from(LAST_USED_KEPT.as_millis()).unwrap_or(0));
+        let oldest = minute_of(UnixMillis(oldest));
+        let (shared, mut stale) = (Arc::clone(&self.shared), Vec::new());
+        self.transact(|transaction| {
+            let mut table = transaction.open_table(LAST_USED)?;
+            for item in table.iter()? {
+                let (id, minute) = item?;
+                if minute.value() < oldest {
+                    stale.push(*id.value());
+                } else {
+                    shared.last_used.remember(*id.value(), minute.value());
+                }
+            }
+            for id in &stale {
+                table.remove(id)?;
+            }
+            Ok(())
+        })?;
+        self.last_used_read = true;
         Ok(())
     }
 
@@ -217,7 +285,7 @@ impl Writer {
         }
         self.next_seq = self.next_seq.or(Some(next_seq));
         *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
-        Ok(())
+        self.read_last_used()
     }
 
     fn close(&self) {

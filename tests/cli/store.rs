@@ -54,7 +54,7 @@ fn life_of_a_user() {
     let token = folder.ok(&["token", "create", "--user", "a+b@x.io", "--name", "laptop"]);
     assert!(token.starts_with("tfy_pat_"));
     folder.ok(&["user", "deactivate", "a+b@x.io"]);
-    assert_eq!(folder.json(&["token", "list", "--user", "a+b@x.io"]), json!([]));
+    assert_eq!(column(&folder.json(&["token", "list", "--user", "a+b@x.io"]), "/state"), ["revoked"]);
     assert_eq!(folder.json(&["user", "show", "a+b@x.io"])["active"], json!(false));
     assert_eq!(column(&folder.json(&["user", "list"]), "/email").len(), 2);
     folder.ok(&["user", "activate", "a+b@x.io"]);
@@ -277,12 +277,42 @@ fn life_of_a_token() {
     assert_eq!(folder.json(&["token", "list", "--user", "ada@x.io"]).as_array().unwrap().len(), 3);
     let newer = rotated["data"]["id"].as_str().unwrap();
     assert!(folder.ok(&["token", "rotate", newer, "--grace", "0"]).starts_with("tfy_pat_"));
-    folder.refused(&["token", "show", newer], 404);
+    let ended = folder.json(&["token", "show", newer]);
+    assert_eq!(ended["state"], json!("revoked"));
+    assert!(ended["revokedAt"].is_string());
+    let old = folder.json(&["token", "show", id]);
+    assert_eq!((&old["state"], &old["replacedBy"]), (&json!("in grace"), &json!(newer)));
+    let newest = ended["replacedBy"].as_str().unwrap();
+    folder.ok(&["token", "rename", newest, "desktop"]);
+    assert_eq!(folder.json(&["token", "show", newest])["name"], json!("desktop"));
+    folder.refused(&["token", "rename", newest, "phone"], 409);
+    for word in ["STATE", "LAST USED", "in grace", "revoked"] {
+        assert!(folder.ok(&["token", "list"]).contains(word), "{word}");
+    }
 
     folder.ok(&["token", "revoke", id]);
     folder.refused(&["token", "revoke", id], 404);
     folder.refused(&["token", "show", "nonsense"], 404);
     folder.refused(&["token", "create", "--user", "nobody@x.io", "--name", "laptop"], 422);
+}
+
+#[test]
+fn settings_and_clock() {
+    let folder = Folder::new();
+    let defaults =
+        json!({"pat_max_validity_days": null, "pat_may_mint": false, "audit_retention_days": null});
+    assert_eq!(folder.json(&["settings", "get"]), defaults);
+    let tried = folder.json(&["settings", "set", "pat_max_validity_days", "90", "--dry-run"]);
+    assert_eq!(tried["data"]["pat_max_validity_days"], json!(90));
+    assert_eq!(folder.json(&["settings", "get"]), defaults);
+    folder.ok(&["settings", "set", "pat_max_validity_days", "90"]);
+    folder.ok(&["settings", "set", "pat_may_mint", "true"]);
+    assert!(folder.ok(&["settings", "get"]).contains("90"));
+    folder.ok(&["settings", "set", "pat_max_validity_days", "none"]);
+    assert_eq!(folder.json(&["settings", "get"])["pat_max_validity_days"], json!(null));
+    folder.refused(&["settings", "set", "pat_max_days", "1"], 400);
+    folder.refused(&["settings", "set", "pat_max_validity_days", "0"], 422);
+    assert!(folder.ok(&["clock", "reset"]).starts_with("The clock went from"));
 }
 
 #[test]

@@ -67,9 +67,22 @@ impl Home {
         self.dir.join(name)
     }
 
+    /// The gateway; in a folder with a file `clock` the one whose clock is moved by the milliseconds in it.
+    fn command(&self) -> Command {
+        let clock = self.path("clock");
+        match std::env::var_os("GATEWAY_TEST_CLOCK_BINARY") {
+            Some(binary) if clock.exists() => {
+                let mut command = Command::new(binary);
+                command.env("GATEWAY_TEST_CLOCK", clock);
+                command
+            }
+            _ => Command::new(env!("CARGO_BIN_EXE_gateway")),
+        }
+    }
+
     /// `gateway serve`, not yet started.
     pub fn serve_command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        let mut command = self.command();
         command.arg("serve").arg("--config").arg(self.config()).stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
@@ -81,7 +94,7 @@ impl Home {
 
     /// `gateway admin ...`, not yet started.
     pub fn admin_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        let mut command = self.command();
         command
             .arg("admin")
             .arg("--config")

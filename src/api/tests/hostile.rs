@@ -55,7 +55,7 @@ fn bad_bodies_are_400_and_change_nothing() {
         huge_number.as_bytes(),
     ];
     for (method, path) in paths() {
-        if method == "GET" || method == "DELETE" {
+        if method == "GET" || method == "DELETE" || path == "/clock/reset" {
             continue;
         }
         for body in &bodies {

@@ -113,6 +113,7 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("DELETE", "/personal-access-tokens/{app}", Value::Null),
         ("GET", "/settings", Value::Null),
         ("PATCH", "/settings", json!({"pat_may_mint": true})),
+        ("POST", "/clock/reset", Value::Null),
         ("GET", "/usage/report", Value::Null),
     ]
 }

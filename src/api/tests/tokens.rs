@@ -388,3 +388,14 @@ fn one_secret_of_a_virtual_account_ends_alone() {
     assert!(house.login(&one).is_none() && house.login(&two).is_some());
     house.refused(404, "DELETE", &format!("/virtual-accounts/app/jwt/{id}"), Value::Null);
 }
+
+#[test]
+fn only_the_host_puts_the_clock_right_and_the_audit_says_so() {
+    let house = House::furnished();
+    let (_, _, admin) = house.token("admin@x.io", "laptop");
+    assert_eq!(house.ask(&admin, "POST", "/clock/reset", Value::Null).0, 403);
+    let records = house.manage.store.verify_audit_chain().unwrap().records;
+    let answer = house.done("POST", "/clock/reset", Value::Null);
+    assert!(answer["data"]["before"].is_string() && answer["data"]["after"].is_string());
+    assert_eq!(house.manage.store.verify_audit_chain().unwrap().records, records + 1);
+}
