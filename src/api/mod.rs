@@ -1,6 +1,8 @@
 //! The management API: a thin face of `manage`. Reads paths, queries and bodies, and writes JSON; decides nothing.
 
 mod account;
+mod audit;
+mod explain;
 mod fields;
 mod grant;
 mod query;
@@ -164,6 +166,9 @@ routes! {
         "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put;
     "/virtual-accounts/{id}", "GET, DELETE":
         "GET" Person virtual_account::show, "DELETE" Person virtual_account::delete;
+    "/audit", "GET": "GET" Person audit::list_all;
+    "/audit/verify", "GET": "GET" Person audit::verify;
+    "/explain", "GET": "GET" Person explain::show;
     "/usage/report", "GET": "GET" Person usage::report;
 }
 
@@ -198,18 +203,17 @@ fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -
             parameters.ok_or_else(|| Failure::BadRequest("The path holds a broken %-escape".into()))?;
         Ok(Call { manage, query: Query::parse(request.query)?, parameters, body: request.body })
     };
-    match handler {
-        Handler::Anyone(handler) => handler(&call()?),
+    let result = match handler {
+        Handler::Anyone(handler) => call().and_then(|call| handler(&call)),
         Handler::Token(handler) => {
-            let principal = principal.ok_or(Failure::Unauthenticated)?;
-            handler(&call()?, principal)
+            principal.ok_or(Failure::Unauthenticated).and_then(|principal| handler(&call()?, principal))
         }
-        Handler::Person(handler) => {
-            let principal = principal.ok_or(Failure::Unauthenticated)?;
+        Handler::Person(handler) => principal.ok_or(Failure::Unauthenticated).and_then(|principal| {
             manage.require_person(principal)?;
             handler(&call()?, principal)
-        }
-    }
+        }),
+    };
+    result.inspect_err(|failure| audit::refused(manage, principal, request, route.path, failure))
 }
 
 /// The raw parameters of a path that fits a template; an empty segment fits no parameter.

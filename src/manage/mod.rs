@@ -5,8 +5,10 @@
 //! operation is run again on the new state, authorization included, so nothing is decided on stale grounds.
 
 mod account;
+mod audit;
 mod destination;
 mod draft;
+mod explain;
 mod grant;
 mod price;
 mod team;
@@ -16,6 +18,8 @@ mod user;
 mod virtual_account;
 
 pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedModel, Price, per_thousand};
+pub use audit::{Attempt, AuditDesk, AuditVerdict};
+pub use explain::{Explanation, Missing};
 pub use grant::GrantFilter;
 pub use team::TeamSpec;
 pub use token::{Minted, NewToken, TokenOwner, Validity};
@@ -55,6 +59,8 @@ pub struct Manage {
     pub demo: bool,
     /// Sums of what was used.
     pub usage: Arc<dyn UsageReader>,
+    /// Refused attempts on their way to the audit log.
+    pub audit: AuditDesk,
 }
 
 /// A part of a list.

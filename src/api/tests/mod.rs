@@ -1,5 +1,7 @@
 //! The management API, called as the server and the command line call it.
 
+mod audit;
+mod explain;
 mod hostile;
 mod operations;
 mod policy;
@@ -14,7 +16,7 @@ use super::{PREFIX, Request, Response, handle};
 use crate::authn;
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
-use crate::manage::Manage;
+use crate::manage::{AuditDesk, Manage};
 use crate::seal::MasterKey;
 use crate::store::Store;
 use crate::usage::{ReportFilter, ReportRow, UsageError, UsageReader};
@@ -52,6 +54,7 @@ impl House {
             tenant: "acme".into(),
             demo: false,
             usage: Arc::clone(&reports) as Arc<dyn UsageReader>,
+            audit: AuditDesk::default(),
         };
         Self { manage, reports, said: Mutex::default() }
     }
