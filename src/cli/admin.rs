@@ -7,7 +7,7 @@ use argh::FromArgs;
 use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
-use super::{config_file, grant, model, provider, team, token, usage, user, virtual_account};
+use super::{audit, config_file, explain, grant, model, provider, team, token, usage, user, virtual_account};
 
 /// Administer a gateway: people, applications, provider accounts, who may use what, and what was used.
 #[derive(FromArgs)]
@@ -21,7 +21,7 @@ use super::{config_file, grant, model, provider, team, token, usage, user, virtu
     example = "From elsewhere:\n    \
     GATEWAY_TOKEN=tfy_pat_... {command_name} --url https://gateway.example.com user list",
     example = "For a program:\n    {command_name} token list --output json",
-    note = "Grants have verbs of their own: grant, revoke and grants. Each noun and verb has its own --help.",
+    note = "Grants have verbs of their own: grant, revoke, grants and explain. Each noun and verb has its own --help.",
     note = "The options above may stand anywhere in the line. What begins with a hyphen and is no option goes after '--'.",
     note = "Environment: GATEWAY_URL is used like --url, unless --config or --data-dir is given; GATEWAY_TOKEN holds the\n  \
     token; GATEWAY_CA_FILE names a PEM file of certificates to trust in place of the public ones; GATEWAY_CONFIG\n  \
@@ -68,6 +68,8 @@ enum Noun {
     Token(token::Token),
     VirtualAccount(virtual_account::VirtualAccount),
     Usage(usage::Usage),
+    Explain(explain::Explain),
+    Audit(audit::Audit),
 }
 
 /// What every verb works with.
@@ -121,6 +123,8 @@ impl Admin {
             Noun::Token(noun) => noun.run(&open),
             Noun::VirtualAccount(noun) => noun.run(&open),
             Noun::Usage(noun) => noun.run(&open),
+            Noun::Explain(verb) => verb.run(&open),
+            Noun::Audit(noun) => noun.run(&open),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 mod admin;
 mod arguments;
+mod audit;
 mod check_config;
 mod client;
 mod config_file;
+mod explain;
 mod failure;
 mod grant;
 mod input;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Manage, View, invalid, not_found, refused};
 use crate::authz::{self, Action, Resource};
 use crate::clock::UnixMillis;
-use crate::domain::{Grant, Owner, Principal, Subject, Target, TenantRole, Token};
+use crate::domain::{Grant, Owner, Principal, Subject, Target, Team, TenantRole, Token};
 use crate::failure::Failure;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -106,31 +106,30 @@ fn explain(view: &View, subject: Subject, target: &Target, token: Option<&Token>
     let world = &view.world;
     let (account, model) =
         (target.account.as_str(), target.model.as_ref().map_or("", |model| model.as_str()));
-    let mut missing = None;
     let mut as_admin = false;
     let mut until = None;
     let mut reaching = vec![subject.clone()];
-    match &subject {
+    let mut missing = match &subject {
         Subject::User(email) => match world.user(email.as_str()) {
-            None => missing = Some(Missing::NoSubject),
+            None => Some(Missing::NoSubject),
             Some(user) => {
                 as_admin = user.active && user.role == TenantRole::Admin;
-                missing = (!user.active).then_some(Missing::Deactivated);
                 reaching = authz::subjects_of(email, world).collect();
+                (!user.active).then_some(Missing::Deactivated)
             }
         },
         Subject::Team(team) => {
-            let there = team.as_str() == crate::domain::Team::EVERYONE || world.team(team.as_str()).is_some();
-            missing = (!there).then_some(Missing::NoSubject);
+            let there = team.as_str() == Team::EVERYONE || world.team(team.as_str()).is_some();
+            (!there).then_some(Missing::NoSubject)
         }
         Subject::VirtualAccount(name) => match world.virtual_account(name.as_str()) {
-            None => missing = Some(Missing::NoSubject),
+            None => Some(Missing::NoSubject),
             Some(account) => {
                 until = account.expires_at;
-                missing = until.is_some_and(|end| end <= view.now).then_some(Missing::Expired);
+                until.is_some_and(|end| end <= view.now).then_some(Missing::Expired)
             }
         },
-    }
+    };
     if let Some(token) = token {
         let end = end_of(view, token);
         if end.is_some_and(|end| end <= view.now) || token.revoked_at.is_some() {

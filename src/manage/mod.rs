@@ -19,7 +19,7 @@ mod virtual_account;
 
 pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedModel, Price, per_thousand};
 pub use audit::{Attempt, AuditDesk, AuditVerdict};
-pub use explain::{Explanation, Missing};
+pub use explain::Missing;
 pub use grant::GrantFilter;
 pub use team::TeamSpec;
 pub use token::{Minted, NewToken, TokenOwner, Validity};
