@@ -14,7 +14,7 @@
 
 #[path = "../../src/authn.rs"]
 mod authn;
-#[path = "../../src/authz.rs"]
+#[path = "../../src/authz/mod.rs"]
 mod authz;
 #[path = "../../src/catalog.rs"]
 mod catalog;

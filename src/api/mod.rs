@@ -1,6 +1,8 @@
 //! The management API: a thin face of `manage`. Reads paths, queries and bodies, and writes JSON; decides nothing.
 
 mod account;
+mod audit;
+mod explain;
 mod fields;
 mod grant;
 mod openapi;
@@ -184,6 +186,9 @@ routes! {
     "/personal-access-tokens/{id}", "DELETE": "DELETE" Person personal_token::revoke;
     "/settings", "GET, PATCH": "GET" Person settings::show, "PATCH" Person settings::update;
     "/clock/reset", "POST": "POST" Person settings::reset_clock;
+    "/audit", "GET": "GET" Person audit::list_all;
+    "/audit/verify", "GET": "GET" Person audit::verify;
+    "/explain", "GET": "GET" Person explain::show;
     "/usage/report", "GET": "GET" Person usage::report;
 }
 
@@ -216,21 +221,21 @@ fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -
             parameters.ok_or_else(|| Failure::BadRequest("The path holds a broken %-escape".into()))?;
         Ok(Call { manage, query: Query::parse(request.query)?, parameters, body: request.body })
     };
-    let Answer { body, no_store } = match handler {
+    let result = match handler {
         Handler::Document(text) => {
             return Ok(Response { status: 200, body: (*text).to_owned(), header: None, no_store: false });
         }
-        Handler::Anyone(handler) => handler(&call()?)?,
+        Handler::Anyone(handler) => call().and_then(|call| handler(&call)),
         Handler::Token(handler) => {
-            let principal = principal.ok_or(Failure::Unauthenticated)?;
-            handler(&call()?, principal)?
+            principal.ok_or(Failure::Unauthenticated).and_then(|principal| handler(&call()?, principal))
         }
-        Handler::Person(handler) => {
-            let principal = principal.ok_or(Failure::Unauthenticated)?;
+        Handler::Person(handler) => principal.ok_or(Failure::Unauthenticated).and_then(|principal| {
             manage.require_person(principal)?;
-            handler(&call()?, principal)?
-        }
+            handler(&call()?, principal)
+        }),
     };
+    let Answer { body, no_store } =
+        result.inspect_err(|failure| audit::refused(manage, principal, request, route.path, failure))?;
     Ok(Response { status: 200, body: body.to_string(), header: None, no_store })
 }
 

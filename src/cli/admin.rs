@@ -8,8 +8,8 @@ use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
 use super::{
-    apply, clock, config_file, export, grant, model, provider, settings, team, token, usage, user,
-    virtual_account,
+    apply, audit, clock, config_file, explain, export, grant, model, provider, settings, team, token, usage,
+    user, virtual_account,
 };
 
 /// Administer a gateway: people, applications, provider accounts, who may use what, and what was used.
@@ -24,7 +24,7 @@ use super::{
     example = "From elsewhere:\n    \
     GATEWAY_TOKEN=tfy_pat_... {command_name} --url https://gateway.example.com user list",
     example = "For a program:\n    {command_name} token list --output json",
-    note = "Grants have verbs of their own: grant, revoke and grants. Each noun and verb has its own --help.",
+    note = "Grants have verbs of their own: grant, revoke, grants and explain. Each noun and verb has its own --help.",
     note = "The options above may stand anywhere in the line. What begins with a hyphen and is no option goes after '--'.",
     note = "Environment: GATEWAY_URL is used like --url, unless --config or --data-dir is given; GATEWAY_TOKEN holds the\n  \
     token; GATEWAY_CA_FILE names a PEM file of certificates to trust in place of the public ones; GATEWAY_CONFIG\n  \
@@ -75,6 +75,8 @@ enum Noun {
     Usage(usage::Usage),
     Apply(apply::Apply),
     Export(export::Export),
+    Explain(explain::Explain),
+    Audit(audit::Audit),
 }
 
 /// What every verb works with.
@@ -132,6 +134,8 @@ impl Admin {
             Noun::Usage(noun) => noun.run(&open),
             Noun::Apply(verb) => verb.run(&open),
             Noun::Export(verb) => verb.run(&open),
+            Noun::Explain(verb) => verb.run(&open),
+            Noun::Audit(noun) => noun.run(&open),
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum Failure {
         /// The gateway's own words.
         message: String,
     },
+    /// The answer is no, and has been printed: exit code 1, without an error message.
+    No,
     /// Nobody reads standard output any more: end quietly.
     ClosedPipe,
     /// Standard output could not be written.
@@ -33,6 +35,7 @@ impl fmt::Display for Failure {
                 f.write_str(message)
             }
             Self::Client(error) => error.fmt(f),
+            Self::No => f.write_str("no"),
             Self::ClosedPipe => f.write_str("standard output was closed"),
             Self::Output(error) => write!(f, "standard output can not be written: {error}"),
         }

@@ -3,10 +3,12 @@
 mod admin;
 mod apply;
 mod arguments;
+mod audit;
 mod check_config;
 mod client;
 mod clock;
 mod config_file;
+mod explain;
 mod export;
 mod failure;
 mod grant;

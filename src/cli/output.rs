@@ -78,6 +78,31 @@ impl Output {
         }
     }
 
+    /// A list that may be long: a table, or each entry as a line of JSON.
+    ///
+    /// # Errors
+    /// As of `print`.
+    pub fn entries(&self, columns: &[Column], rows: Vec<Value>) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.print(&rows.iter().map(|row| format!("{row}\n")).collect::<String>()),
+            Format::Table => self.list(columns, rows),
+        }
+    }
+
+    /// An answer in a few sentences, or as the API gave it.
+    ///
+    /// # Errors
+    /// As of `print`.
+    pub fn said(&self, sentences: &str, answer: &Value) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.json(answer),
+            Format::Table => {
+                let lines: Vec<String> = sentences.lines().map(printable).collect();
+                self.print(&format!("{}\n", lines.join("\n")))
+            }
+        }
+    }
+
     /// One object: a line for each field, or the object.
     ///
     /// # Errors
@@ -156,6 +181,7 @@ impl Output {
     pub fn finish(&self, result: Result<(), Failure>) -> ExitCode {
         match result {
             Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
+            Err(Failure::No) => ExitCode::FAILURE,
             Err(failure) => self.fail(&failure),
         }
     }

@@ -5,9 +5,11 @@
 //! operation is run again on the new state, authorization included, so nothing is decided on stale grounds.
 
 mod account;
+mod audit;
 mod clock;
 mod destination;
 mod draft;
+mod explain;
 mod grant;
 mod personal_token;
 mod price;
@@ -20,6 +22,8 @@ mod virtual_account;
 mod virtual_token;
 
 pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedModel, Price, per_thousand};
+pub use audit::{Attempt, AuditDesk, AuditVerdict};
+pub use explain::Missing;
 pub use grant::GrantFilter;
 pub use settings::SettingsChange;
 pub use team::TeamSpec;
@@ -60,6 +64,8 @@ pub struct Manage {
     pub demo: bool,
     /// Sums of what was used.
     pub usage: Arc<dyn UsageReader>,
+    /// Refused attempts on their way to the audit log.
+    pub audit: AuditDesk,
 }
 
 /// A part of a list.

@@ -21,7 +21,7 @@ use crate::clock::{UnixMillis, monotonic_ms};
 use crate::config::{Config, Network};
 use crate::http::{BodyBudget, Limits};
 use crate::logging;
-use crate::manage::Manage;
+use crate::manage::{AuditDesk, Manage};
 use crate::metrics::Metrics;
 use crate::net::{Cut, Watcher};
 use crate::ops;
@@ -37,6 +37,10 @@ const POOLED_STACKS: usize = 16;
 /// How often calls in flight are looked at for expiry, in milliseconds.
 const REVIEW_INTERVAL_MS: u64 = 250;
 const SWEEP_INTERVAL_MS: u64 = 5_000;
+/// How often refused attempts are looked for.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often audit records that are too old are looked for, in milliseconds.
+const PRUNE_INTERVAL_MS: u64 = 3_600_000;
 /// What a cut call may take for its last words, in milliseconds.
 const LAST_WORDS_MS: u64 = 1_500;
 
@@ -188,6 +192,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         tenant: config.tenant.name.clone(),
         demo,
         usage: Arc::clone(&usage) as Arc<dyn UsageReader>,
+        audit: AuditDesk::default(),
     };
     let gateway = Arc::new(Gateway {
         relay,
@@ -217,6 +222,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
     }
     housekeeping(&gateway)?;
     verify_audit(&store)?;
+    keep_audit(&gateway)?;
     let listeners = vec![
         listen::accept_on(&gateway, main, front::Surface::Main),
         listen::accept_on(&gateway, admin, front::Surface::AdminSocket),
@@ -272,6 +278,24 @@ fn verify_audit(store: &Arc<Store>) -> std::io::Result<()> {
                 log::info!("the audit log is whole: {} records, head {}", head.records, head.to_hex())
             }
             Err(error) => log::error!("the audit log is not whole: {error}"),
+        }
+    })?;
+    Ok(())
+}
+
+/// Writes refused attempts into the audit log when their minute is over, and removes old records each hour. On a
+/// thread of its own, since it waits for the disk.
+fn keep_audit(gateway: &Arc<Gateway>) -> std::io::Result<()> {
+    let gateway = Arc::clone(gateway);
+    std::thread::Builder::new().name("audit-keeper".to_owned()).spawn(move || {
+        let mut prune_at_ms = 0;
+        loop {
+            gateway.manage.record_refused(Some(UnixMillis::now()));
+            if monotonic_ms() >= prune_at_ms && !gateway.manage.prune_audit(UnixMillis::now()) {
+                prune_at_ms = monotonic_ms().saturating_add(PRUNE_INTERVAL_MS);
+            }
+            // No revision is past this one: it waits, and is not in the way of anything.
+            gateway.relay.store.wait_for_revision(u64::MAX, AUDIT_INTERVAL);
         }
     })?;
     Ok(())
@@ -340,6 +364,7 @@ impl Running {
         }
         self.usage.close();
         let _ = std::fs::remove_file(&self.socket_path);
+        self.gateway.manage.record_refused(None);
         self.store.close();
         log::info!("stopped");
         Ok(())

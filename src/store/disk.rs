@@ -9,7 +9,7 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::audit::AuditHead;
+use super::audit::{self, AuditHead};
 use super::object::Object;
 use super::world::World;
 use super::{Demo, StoreError};
@@ -238,33 +238,14 @@ pub(super) fn load(
     world.advance(revision);
     let audit = transaction.open_table(AUDIT).map_err(|e| failed(e.into()))?;
     let audit = match audit.last().map_err(|e| failed(e.into()))? {
-        None => AuditHead::EMPTY,
+        None => audit::start(path, &transaction, master_key)?,
         Some((seq, record)) => AuditHead::of_record(seq.value(), record.value())
             .ok_or_else(|| damaged(path, "its last audit record can not be read"))?,
     };
     Ok(Loaded { world, audit })
 }
 
-/// Walks the audit log and checks every link.
-pub(super) fn verify_audit(
-    path: &Path,
-    database: &Database,
-    master_key: &MasterKey,
-) -> Result<AuditHead, StoreError> {
-    let failed = |error: redb::Error| StoreError::from_redb(path, error);
-    let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
-    let table = transaction.open_table(AUDIT).map_err(|e| failed(e.into()))?;
-    let mut head = AuditHead::EMPTY;
-    for item in table.iter().map_err(|e| failed(e.into()))? {
-        let (seq, record) = item.map_err(|e| failed(e.into()))?;
-        head = head
-            .follow(master_key, seq.value(), record.value())
-            .ok_or(StoreError::AuditBroken { seq: head.records + 1 })?;
-    }
-    Ok(head)
-}
-
-fn damaged(path: &Path, what: &str) -> StoreError {
+pub(super) fn damaged(path: &Path, what: &str) -> StoreError {
     StoreError::Damaged { path: path.to_owned(), what: what.to_owned() }
 }
 

@@ -15,7 +15,7 @@ mod fault_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use audit::AuditHead;
+pub use audit::{AuditChain, AuditFilter, AuditHead, AuditPage};
 pub use disk::open_database;
 pub use error::StoreError;
 pub use handoff::{Answer, NoAnswer, handoff};
@@ -31,6 +31,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use redb::Database;
 
+use crate::clock::UnixMillis;
 use crate::seal::MasterKey;
 use ballast::Ballast;
 use disk::Loaded;
@@ -258,9 +259,41 @@ impl Store {
     /// # Errors
     /// The first record that does not follow, or the disk's refusal.
     pub fn verify_audit_chain(&self) -> Result<AuditHead, StoreError> {
+        self.audit_chain(None).map(|chain| chain.head)
+    }
+
+    /// Checks every link of the audit log, and whether a head that was noted earlier is in it. Reads the disk: for
+    /// an OS thread.
+    ///
+    /// # Errors
+    /// The first record that does not follow, or the disk's refusal.
+    pub fn audit_chain(&self, noted: Option<&str>) -> Result<AuditChain, StoreError> {
+        self.on_disk(|path, database| audit::verify(path, database, &self.shared.master_key, noted))
+    }
+
+    /// Entries of the audit log, the newest first. Reads the disk: for an OS thread.
+    ///
+    /// # Errors
+    /// A record that can not be read, or the disk's refusal.
+    pub fn read_audit(&self, filter: &AuditFilter) -> Result<AuditPage, StoreError> {
+        self.on_disk(|path, database| audit::read(path, database, filter))
+    }
+
+    /// The last of the oldest audit records, at most `max`, that are from before a time; for [`Write::PruneAudit`].
+    /// Their links are checked: what was tampered with is not pruned away. Reads the disk: for an OS thread.
+    ///
+    /// # Errors
+    /// A record that does not follow, or the disk's refusal.
+    pub fn prunable_audit(&self, before: UnixMillis, max: usize) -> Result<Option<AuditHead>, StoreError> {
+        self.on_disk(|path, database| audit::prunable(path, database, &self.shared.master_key, before, max))
+    }
+
+    fn on_disk<T>(
+        &self,
+        read: impl FnOnce(&Path, &Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = database.as_ref().ok_or(StoreError::Unavailable)?;
-        disk::verify_audit(&self.path, database, &self.shared.master_key)
+        read(&self.path, database.as_ref().ok_or(StoreError::Unavailable)?)
     }
 
     /// Finishes what is queued, closes the files and gives the folder free. Later commits are refused; the

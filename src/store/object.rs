@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::AuditHead;
 use crate::domain::{AuditEntry, Grant, ProviderAccount, Settings, Team, Token, User, VirtualAccount};
 
 /// The place of an object: `kind/name`.
@@ -97,6 +98,9 @@ pub enum Write {
     Delete(Key, u64),
     /// Change nothing, but only go on when the object is still the one of this revision.
     Check(Key, u64),
+    /// Remove the oldest audit records up to this one, which `Store::prunable_audit` has found; the chain is
+    /// checked from there on.
+    PruneAudit(AuditHead),
 }
 
 /// A transaction: all of it happens, with its audit entries, or nothing does.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use redb::Database;
 
-use super::audit::AuditHead;
+use super::audit::{AuditHead, CHECKPOINT, Checkpoint};
 use super::ballast::Ballast;
 use super::disk::{self, AUDIT, HIGHEST_TIME, META, OBJECTS, REVISION, Record};
 use super::handoff::Answer;
@@ -58,6 +58,8 @@ pub(super) struct Batch {
     audit: AuditHead,
     objects: Vec<(Key, Option<Vec<u8>>)>,
     records: Vec<(u64, Vec<u8>)>,
+    /// Up to where old audit records go.
+    prune: Option<Checkpoint>,
 }
 
 impl Writer {
@@ -109,6 +111,7 @@ impl Writer {
             audit: self.audit,
             objects: Vec::new(),
             records: Vec::new(),
+            prune: None,
         };
         if let Err(error) = self.write(&batch) {
             log::warn!("the highest time seen could not be written: {error}");
@@ -144,6 +147,7 @@ impl Writer {
             audit: self.audit,
             objects: Vec::new(),
             records: Vec::new(),
+            prune: None,
         };
         let mut outcomes = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -284,6 +288,10 @@ fn write_batch(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
             audit.insert(seq, record.as_slice())?;
         }
         let mut meta = transaction.open_table(META)?;
+        if let Some(checkpoint) = &batch.prune {
+            audit.retain_in(..=checkpoint.head.records, |_, _| false)?;
+            meta.insert(CHECKPOINT, checkpoint.record.as_str())?;
+        }
         meta.insert(REVISION, batch.world.revision().to_string().as_str())?;
         meta.insert(HIGHEST_TIME, UnixMillis::now().0.to_string().as_str())?;
     }
@@ -294,7 +302,13 @@ fn write_batch(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
 impl Batch {
     /// One that changes nothing on a disk that has this batch.
     fn without_writes(&self) -> Self {
-        Self { world: self.world.clone(), audit: self.audit, objects: Vec::new(), records: Vec::new() }
+        Self {
+            world: self.world.clone(),
+            audit: self.audit,
+            objects: Vec::new(),
+            records: Vec::new(),
+            prune: None,
+        }
     }
 
     /// Adds a change when all of it fits; when not, the batch is as before.
@@ -303,6 +317,7 @@ impl Batch {
         let revision = world.revision() + 1;
         world.advance(revision);
         let mut objects = Vec::with_capacity(change.writes.len());
+        let mut prune = None;
         for write in change.writes {
             match write {
                 Write::Put(object, expect) => {
@@ -324,6 +339,9 @@ impl Batch {
                         return Err(CommitError::Conflict(key));
                     }
                 }
+                Write::PruneAudit(head) => {
+                    prune = Some(Checkpoint::new(head, &shared.master_key).map_err(unwritable)?);
+                }
                 Write::Delete(key, expected) => {
                     if world.revision_of(&key) != Some(expected) {
                         return Err(CommitError::Conflict(key));
@@ -344,6 +362,11 @@ impl Batch {
         self.audit = audit;
         self.objects.append(&mut objects);
         self.records.append(&mut records);
+        if let Some(prune) = prune
+            && self.prune.as_ref().is_none_or(|other| other.head.records < prune.head.records)
+        {
+            self.prune = Some(prune);
+        }
         Ok(revision)
     }
 }

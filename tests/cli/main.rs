@@ -9,6 +9,7 @@
     reason = "a test ends at the first surprise"
 )]
 
+mod audit;
 mod lines;
 mod servers;
 mod store;

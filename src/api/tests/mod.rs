@@ -1,5 +1,7 @@
 //! The management API, called as the server and the command line call it.
 
+mod audit;
+mod explain;
 mod hostile;
 mod operations;
 mod policy;
@@ -15,7 +17,7 @@ use super::{PREFIX, Request, Response, handle};
 use crate::authn;
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
-use crate::manage::Manage;
+use crate::manage::{AuditDesk, Manage};
 use crate::seal::MasterKey;
 use crate::store::Store;
 use crate::usage::{ReportFilter, ReportRow, UsageError, UsageReader};
@@ -53,6 +55,7 @@ impl House {
             tenant: "acme".into(),
             demo: false,
             usage: Arc::clone(&reports) as Arc<dyn UsageReader>,
+            audit: AuditDesk::default(),
         };
         Self { manage, reports, said: Mutex::default() }
     }

@@ -8,7 +8,7 @@ use super::{API_ROOT, ClientError, Transport};
 use crate::api::{self, Request};
 use crate::config::Config;
 use crate::domain::Principal;
-use crate::manage::Manage;
+use crate::manage::{AuditDesk, Manage};
 use crate::store::{Demo, Options, Store, StoreError, data_dir};
 use crate::usage::UsageFile;
 
@@ -35,9 +35,16 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         Err(error) => return Err(ClientError::Store(error.to_string())),
     };
     let usage = Arc::new(UsageFile::new(folder));
-    let manage = Manage { store, tenant: config.tenant.name.clone(), demo: false, usage };
+    let manage =
+        Manage { store, tenant: config.tenant.name.clone(), demo: false, usage, audit: AuditDesk::default() };
     let principal = Principal::LocalAdministrator { uid: rustix::process::geteuid().as_raw() };
     Ok(Box::new(DirectTransport { manage, principal }))
+}
+
+impl Drop for DirectTransport {
+    fn drop(&mut self) {
+        self.manage.record_refused(None);
+    }
 }
 
 impl Transport for DirectTransport {
