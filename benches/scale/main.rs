@@ -57,7 +57,7 @@ This is no timed test: nothing passes or fails here, and only numbers of one run
 - 'revocation' is DELETE /api/svc/v1/tokens/ID on a kept connection of the real binary, to the end of its answer.
 - 'start-up' is from exec to the line that says it listens; 'resident' is VmRSS then, 'peak' VmHWM.
 Environment: SCALE_USERS, SCALE_TEAMS, SCALE_ACCOUNTS, SCALE_MODELS, SCALE_GRANTS, SCALE_TOKENS, SCALE_CALLS (200000),
-SCALE_REVOCATIONS (200), SCALE_GATEWAY (another binary).
+SCALE_REVOCATIONS (200), SCALE_GATEWAY (another binary), SCALE_KEEP (leave the store in target/tmp/scale).
 ";
 
 /// A number of the environment.
@@ -235,7 +235,9 @@ fn main() -> ExitCode {
     drop(store);
 
     served::measure(&folder, &people.root, &second[..revocations.min(second.len())]);
-    let _ = std::fs::remove_dir_all(&folder);
     let _ = std::fs::remove_dir_all(&small);
+    if std::env::var_os("SCALE_KEEP").is_none() {
+        let _ = std::fs::remove_dir_all(&folder);
+    }
     ExitCode::SUCCESS
 }
