@@ -66,7 +66,7 @@ fn token(number: u32, owner: &str) -> Object {
         id: TokenId::parse(&format!("{number:012}")).unwrap(),
         owner: Owner::User(Email::parse(owner).unwrap()),
         name: SlugName::parse("laptop").unwrap(),
-        secret_hash: "0".repeat(64),
+        secret_hash: crate::secret::SecretHash::from_hex(&"0".repeat(64)).unwrap(),
         expires_at: None,
         created_at: UnixMillis(1),
         created_by: "local:uid:0".to_owned(),
