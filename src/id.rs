@@ -15,6 +15,31 @@ impl fmt::Display for InvalidName {
 
 impl std::error::Error for InvalidName {}
 
+/// Reads a name out of a text without a copy of the text: a start reads millions.
+///
+/// # Errors
+/// The rule that the text breaks.
+pub fn deserialize_name<'de, D: serde::Deserializer<'de>, T>(
+    deserializer: D,
+    parse: fn(&str) -> Result<T, InvalidName>,
+) -> Result<T, D::Error> {
+    struct Text<T>(fn(&str) -> Result<T, InvalidName>);
+
+    impl<T> serde::de::Visitor<'_> for Text<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            (self.0)(text).map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_str(Text(parse))
+}
+
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
@@ -59,8 +84,7 @@ macro_rules! name_type {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                Self::parse(&text).map_err(serde::de::Error::custom)
+                deserialize_name(deserializer, Self::parse)
             }
         }
     };
@@ -155,17 +179,53 @@ name_type!(
     }
 );
 
-name_type!(
-    /// A token's public id: 12 base62 characters.
-    TokenId,
-    |text| {
-        if text.len() == 12 && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            Ok(())
-        } else {
-            Err(format!("'{text}' is not a token id: it has 12 letters and digits"))
+/// A token's public id: 12 base62 characters. Kept in place rather than behind a pointer: there may be a million,
+/// and each call looks one up.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenId([u8; 12]);
+
+impl TokenId {
+    /// Checks a text.
+    ///
+    /// # Errors
+    /// The rule that the text breaks.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        match <[u8; 12]>::try_from(text.as_bytes()) {
+            Ok(bytes) if bytes.iter().all(u8::is_ascii_alphanumeric) => Ok(Self(bytes)),
+            _ => Err(InvalidName(format!("'{text}' is not a token id: it has 12 letters and digits"))),
         }
     }
-);
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Only ASCII can be in it.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl serde::Serialize for TokenId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for TokenId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize_name(deserializer, Self::parse)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -195,6 +255,10 @@ mod tests {
         }
         for bad in ["ab", "Abc", "1bc", "ab-", &"a".repeat(37)] {
             assert!(SlugName::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(TokenId::parse("0aZ456789abc").unwrap().as_str(), "0aZ456789abc");
+        for bad in ["", "0aZ456789ab", "0aZ456789abcd", "0aZ456789ab-", "0aZ456789a\u{e9}"] {
+            assert!(TokenId::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+use crate::id::{InvalidName, deserialize_name};
 
 /// A secret text, such as a provider's key.
 #[derive(Clone)]
@@ -29,6 +32,54 @@ impl std::fmt::Debug for Secret {
 impl<'de> serde::Deserialize<'de> for Secret {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self::new)
+    }
+}
+
+/// BLAKE3 of a secret: 64 hex digits on disk, the bytes in memory, compared in constant time.
+#[derive(Clone, Eq)]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// Of a secret text.
+    pub fn of(secret: &str) -> Self {
+        Self(*blake3::hash(secret.as_bytes()).as_bytes())
+    }
+
+    /// Reads 64 hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
+    }
+
+    /// 64 hex digits.
+    pub fn to_hex(&self) -> String {
+        blake3::Hash::from_bytes(self.0).to_hex().to_string()
+    }
+}
+
+impl PartialEq for SecretHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl std::fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl serde::Serialize for SecretHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for SecretHash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse = |text: &str| {
+            Self::from_hex(text).ok_or_else(|| InvalidName("a hash has 64 hex digits".to_owned()))
+        };
+        deserialize_name(deserializer, parse)
     }
 }
 

@@ -57,7 +57,8 @@ This is no timed test: nothing passes or fails here, and only numbers of one run
 - 'revocation' is DELETE /api/svc/v1/tokens/ID on a kept connection of the real binary, to the end of its answer.
 - 'start-up' is from exec to the line that says it listens; 'resident' is VmRSS then, 'peak' VmHWM.
 Environment: SCALE_USERS, SCALE_TEAMS, SCALE_ACCOUNTS, SCALE_MODELS, SCALE_GRANTS, SCALE_TOKENS, SCALE_CALLS (200000),
-SCALE_REVOCATIONS (200), SCALE_GATEWAY (another binary).
+SCALE_REVOCATIONS (200), SCALE_GATEWAY (another binary), SCALE_KEEP (leave the store in target/tmp/scale; the
+next run takes it as it is).
 ";
 
 /// A number of the environment.
@@ -93,6 +94,20 @@ impl Timings {
     }
 }
 
+/// Time on the clock and on the processor; others may have the latter meanwhile.
+struct Spent(Instant, u64);
+
+impl Spent {
+    fn now() -> Self {
+        Self(Instant::now(), process::cpu(std::process::id()).total_ns)
+    }
+
+    fn each(&self, count: usize) -> String {
+        let cpu = (process::cpu(std::process::id()).total_ns - self.1) as f64 / 1e3 / count as f64;
+        format!("{:.3} us each, {cpu:.3} us of CPU", self.0.elapsed().as_secs_f64() * 1e6 / count as f64)
+    }
+}
+
 fn fresh_folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
@@ -120,7 +135,8 @@ fn commits(store: &Store, folder: &Path, ids: &[String], what: &str) {
         fsync(folder);
         sync.add(since);
         let key = Key::token(id);
-        let revision = store.snapshot().revision_of(&key).unwrap();
+        // A store that was kept has revoked some already.
+        let Some(revision) = store.snapshot().revision_of(&key) else { continue };
         let entry = AuditEntry {
             at: UnixMillis::now(),
             actor: "user:root@example.com".into(),
@@ -161,26 +177,33 @@ fn decisions(store: &Store, known: &[Known], calls: usize, random: &mut Random) 
             };
             turns.push((one.text.as_str(), model.as_str()));
         }
-        let since = Instant::now();
+        let since = Spent::now();
         let mut allowed = 0;
         for (text, model) in &turns {
             let principal = authn::authenticate(text, &world, now).unwrap();
             let route = catalog::resolve(model, &world).unwrap();
             allowed += usize::from(black_box(authz::authorize(&principal, &route, &world)).is_ok());
         }
-        let each = since.elapsed().as_secs_f64() * 1e6 / calls as f64;
-        println!("authenticate + authorize, {what:<32} {each:.3} us each ({allowed} of {calls} allowed)");
+        println!("authenticate + authorize, {what:<32} {} ({allowed} of {calls} allowed)", since.each(calls));
     }
-    let since = Instant::now();
+    let since = Spent::now();
     for one in known {
         black_box(authn::authenticate(&one.text, &world, now).unwrap());
     }
-    println!(
-        "  authenticate alone {:>39} {:.3} us each, {} tokens",
-        "",
-        since.elapsed().as_secs_f64() * 1e6 / known.len() as f64,
-        known.len()
-    );
+    println!("  authenticate alone {:>39} {}, {} tokens", "", since.each(known.len()), known.len());
+}
+
+fn make(size: Size) -> (PathBuf, People) {
+    let folder = fresh_folder("scale");
+    let store = open(&folder);
+    let since = Instant::now();
+    let people = People::make(&store, size, 100_000);
+    println!("made in {:.1} s", since.elapsed().as_secs_f64());
+    let since = Instant::now();
+    store.close();
+    println!("closed in {:.1} s", since.elapsed().as_secs_f64());
+    people.keep(&folder);
+    (folder, people)
 }
 
 fn main() -> ExitCode {
@@ -208,15 +231,10 @@ fn main() -> ExitCode {
     commits(&store, &small, &ids, "few tokens");
     drop(store);
 
-    let folder = fresh_folder("scale");
-    let store = open(&folder);
-    let since = Instant::now();
-    let mut people = People::make(&store, size, 100_000);
-    println!("made in {:.1} s", since.elapsed().as_secs_f64());
-    let since = Instant::now();
-    store.close();
-    drop(store);
-    println!("closed in {:.1} s", since.elapsed().as_secs_f64());
+    let (folder, mut people) = match People::kept(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("scale")) {
+        Some(found) => found,
+        None => make(size),
+    };
     let file = std::fs::metadata(folder.join("state.redb")).unwrap().len();
     println!("state.redb is {} MiB", file / 1024 / 1024);
     let before = process::resident_kib(std::process::id());
@@ -229,13 +247,18 @@ fn main() -> ExitCode {
     );
     let mut random = Random(7);
     decisions(&store, &people.known, calls, &mut random);
+    let world = store.snapshot();
     let mut ids = std::mem::take(&mut people.ids);
+    ids.retain(|id| world.token(id).is_some());
+    drop(world);
     let second = ids.split_off(ids.len() / 2);
     commits(&store, &folder, &ids[..revocations.min(ids.len())], "all the tokens");
     drop(store);
 
     served::measure(&folder, &people.root, &second[..revocations.min(second.len())]);
-    let _ = std::fs::remove_dir_all(&folder);
     let _ = std::fs::remove_dir_all(&small);
+    if std::env::var_os("SCALE_KEEP").is_none() {
+        let _ = std::fs::remove_dir_all(&folder);
+    }
     ExitCode::SUCCESS
 }

@@ -1,6 +1,7 @@
 //! Everyone and everything that such a store holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use crate::clock::UnixMillis;
 use crate::domain::{
@@ -112,6 +113,38 @@ fn model_text((account, model): (usize, usize)) -> String {
 }
 
 impl People {
+    /// Writes what a later run on the same store needs.
+    pub fn keep(&self, folder: &Path) {
+        let mut text = format!("root {}\n", self.root);
+        self.ids.iter().for_each(|id| text.push_str(&format!("id {id}\n")));
+        for one in &self.known {
+            let Known { text: token, own_model, team_model, denied_model } = one;
+            text.push_str(&format!("known {token} {own_model} {team_model} {denied_model}\n"));
+        }
+        std::fs::write(folder.join("people"), text).unwrap();
+    }
+
+    /// What an earlier run left.
+    pub fn kept(folder: &Path) -> Option<(PathBuf, Self)> {
+        let text = std::fs::read_to_string(folder.join("people")).ok()?;
+        let mut people = Self { known: Vec::new(), ids: Vec::new(), root: String::new() };
+        for line in text.lines() {
+            let words: Vec<String> = line.split(' ').map(ToOwned::to_owned).collect();
+            match words.as_slice() {
+                [kind, root] if kind == "root" => people.root.clone_from(root),
+                [_, id] => people.ids.push(id.clone()),
+                [_, token, own, team, denied] => people.known.push(Known {
+                    text: token.clone(),
+                    own_model: own.clone(),
+                    team_model: team.clone(),
+                    denied_model: denied.clone(),
+                }),
+                _ => panic!("{line}"),
+            }
+        }
+        Some((folder.to_owned(), people))
+    }
+
     /// Fills a store. `known` texts of tokens are kept.
     pub fn make(store: &Store, size: Size, known: usize) -> Self {
         let at = UnixMillis::now();

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use super::process::cpu;
 use super::{Timings, fsync};
 
 struct Served {
@@ -89,7 +90,8 @@ pub fn measure(folder: &Path, root: &str, ids: &[String]) {
         let took = since.elapsed().as_secs_f64();
         let pid = served.child.id();
         println!(
-            "start-up {took:.2} s, resident {} MiB, peak {} MiB",
+            "start-up {took:.2} s with {:.2} s of CPU, resident {} MiB, peak {} MiB",
+            cpu(pid).total_ns as f64 / 1e9,
             mib(pid, "VmRSS:"),
             mib(pid, "VmHWM:")
         );

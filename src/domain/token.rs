@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Owner, Settings};
 use crate::clock::UnixMillis;
 use crate::id::{SlugName, TokenId};
+use crate::secret::SecretHash;
 
 /// A personal or virtual access token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +19,8 @@ pub struct Token {
     pub owner: Owner,
     /// What its owner calls it.
     pub name: SlugName,
-    /// BLAKE3 of the secret part, 64 hex digits.
-    pub secret_hash: String,
+    /// BLAKE3 of the secret part.
+    pub secret_hash: SecretHash,
     /// From this time on it is refused.
     pub expires_at: Option<UnixMillis>,
     /// When it was made.

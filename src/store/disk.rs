@@ -10,7 +10,8 @@ use redb::{
 use serde::{Deserialize, Serialize};
 
 use super::audit::{self, AuditHead};
-use super::object::Object;
+use super::object::{Key, Object};
+use super::records;
 use super::world::World;
 use super::{Demo, StoreError};
 use crate::clock::{self, UnixMillis};
@@ -216,21 +217,14 @@ pub(super) fn load(
         clock::remember(UnixMillis(highest));
     }
     let mut world = World::default();
-    let objects = transaction.open_table(OBJECTS).map_err(|e| failed(e.into()))?;
-    for item in objects.iter().map_err(|e| failed(e.into()))? {
-        let (key, value) = item.map_err(|e| failed(e.into()))?;
-        let unreadable = |why: &dyn std::fmt::Display| {
-            damaged(path, &format!("the record '{}' can not be read ({why})", key.value().escape_debug()))
-        };
-        let record: Record<Object> = serde_json::from_slice(value.value()).map_err(|e| unreadable(&e))?;
-        if record.v != 1 {
-            return Err(unreadable(&"unknown form"));
-        }
-        if record.object.key().as_str() != key.value() {
-            return Err(unreadable(&"it is that of another object"));
-        }
-        world.put(record.object, record.revision, master_key).map_err(|e| unreadable(&e))?;
-    }
+    records::read_all(path, database, |object, revision| {
+        // Only accounts hold what may not be usable.
+        let account = matches!(object, Object::Account(_)).then(|| object.key());
+        world.put(object, revision, master_key).map_err(|error| {
+            let key = account.as_ref().map_or("", Key::as_str).escape_debug();
+            damaged(path, &format!("the record '{key}' can not be read ({error})"))
+        })
+    })?;
     let revision = read_revision(path, database)?;
     if revision < world.revision() {
         return Err(damaged(path, "an object is newer than the last change"));

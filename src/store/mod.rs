@@ -7,6 +7,7 @@ mod disk;
 mod error;
 mod handoff;
 mod object;
+mod records;
 mod world;
 mod writer;
 

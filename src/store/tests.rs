@@ -66,7 +66,7 @@ fn token(number: u32, owner: &str) -> Object {
         id: TokenId::parse(&format!("{number:012}")).unwrap(),
         owner: Owner::User(Email::parse(owner).unwrap()),
         name: SlugName::parse("laptop").unwrap(),
-        secret_hash: "0".repeat(64),
+        secret_hash: crate::secret::SecretHash::from_hex(&"0".repeat(64)).unwrap(),
         expires_at: None,
         created_at: UnixMillis(1),
         created_by: "local:uid:0".to_owned(),
@@ -378,6 +378,46 @@ fn an_unreadable_record_is_never_skipped() {
             Err(error) => assert!(!fine && matches!(error, StoreError::Damaged { .. }), "{error}"),
         }
     }
+}
+
+#[test]
+fn a_large_store_is_read_whole() {
+    const COUNT: u32 = 12_000;
+    let starts: Vec<char> = ('0'..='9').chain('A'..='Z').chain('a'..='z').collect();
+    let id = |number: u32| format!("{}{number:011}", starts[number as usize % starts.len()]);
+    let folder = Folder::new();
+    let store = folder.open().unwrap();
+    let mut writes: Vec<Write> =
+        everything().into_iter().map(|object| Write::Put(object, Expect::Absent)).collect();
+    for number in 0..COUNT {
+        let Object::Token(mut one) = token(number, "ada@example.com") else { unreachable!() };
+        one.id = TokenId::parse(&id(number)).unwrap();
+        writes.push(Write::Put(Object::Token(one), Expect::Absent));
+    }
+    store.commit(Change { writes, audit: Vec::new() }).unwrap();
+    let before = store.snapshot();
+    drop(store);
+    let store = folder.open().unwrap();
+    let after = store.snapshot();
+    assert!(after.tokens().count() >= COUNT as usize);
+    assert_eq!(format!("{before:?}"), format!("{after:?}"));
+    drop(store);
+    // One that can not be read, wherever it is.
+    for at in [0, COUNT / 2, COUNT - 1] {
+        let name = format!("token/{}", id(at));
+        let mut kept = Vec::new();
+        folder.tamper(|transaction| {
+            let mut objects = transaction.open_table(disk::OBJECTS).unwrap();
+            kept = objects.insert(name.as_str(), b"{".as_slice()).unwrap().unwrap().value().to_vec();
+        });
+        let error = folder.open().unwrap_err();
+        assert!(error.to_string().contains(&name), "{error}");
+        folder.tamper(|transaction| {
+            let mut objects = transaction.open_table(disk::OBJECTS).unwrap();
+            objects.insert(name.as_str(), kept.as_slice()).unwrap();
+        });
+    }
+    folder.open().unwrap();
 }
 
 #[test]

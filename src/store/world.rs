@@ -146,7 +146,7 @@ impl World {
 
     /// A token by its public id.
     pub fn token(&self, id: &str) -> Option<&Versioned<Token>> {
-        self.tokens.get(id)
+        self.tokens.get(&TokenId::parse(id).ok()?)
     }
 
     /// All tokens, by id.
@@ -191,7 +191,7 @@ impl World {
             "team" => self.teams.get(name).map(|v| v.revision),
             "account" => self.accounts.get(name).map(|a| a.revision),
             "virtual-account" => self.virtual_accounts.get(name).map(|v| v.revision),
-            "token" => self.tokens.get(name).map(|v| v.revision),
+            "token" => self.token(name).map(|v| v.revision),
             "grant" => {
                 let subject = Subject::parse(name.split('|').next()?).ok()?;
                 self.grants_of(&subject).iter().find(|g| Key::grant(g) == *key).map(|g| g.revision)
@@ -255,7 +255,11 @@ impl World {
                 let name = account.name.clone();
                 self.virtual_accounts.insert(name, Versioned { revision, value: Arc::new(account) });
             }
-            Object::Token(token) => {
+            Object::Token(mut token) => {
+                // One text for all the tokens of an owner: most of what a token takes would be its owner's name.
+                if let Some((owner, _)) = self.tokens_by_owner.get_key_value(&token.owner) {
+                    token.owner = owner.clone();
+                }
                 self.tokens_by_owner.entry(token.owner.clone()).or_default().insert(token.id.clone());
                 self.tokens.insert(token.id.clone(), Versioned { revision, value: Arc::new(token) });
             }
@@ -299,10 +303,11 @@ impl World {
                 self.virtual_accounts.remove(name);
             }
             "token" => {
-                if let Some(token) = self.tokens.remove(name)
+                if let Ok(id) = TokenId::parse(name)
+                    && let Some(token) = self.tokens.remove(&id)
                     && let Some(ids) = self.tokens_by_owner.get_mut(&token.owner)
                 {
-                    ids.remove(name);
+                    ids.remove(&id);
                     if ids.is_empty() {
                         self.tokens_by_owner.remove(&token.owner);
                     }

@@ -249,7 +249,7 @@ fn wrong_values_are_never_repeated() {
 fn secrets_stay_in() {
     let house = House::furnished();
     let (token, id, principal) = house.token("plain@x.io", "key");
-    let hash = house.manage.store.snapshot().token(&id).unwrap().secret_hash.clone();
+    let hash = house.manage.store.snapshot().token(&id).unwrap().secret_hash.to_hex();
     let sealed = house.manage.store.snapshot().account("main").unwrap().spec.sealed_api_key.clone().unwrap();
     let secret = token.rsplit('_').next().unwrap();
     // The one answer that may hold the text was the first.
