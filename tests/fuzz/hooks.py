@@ -52,9 +52,10 @@ class Bearer:
 def after_call(context, case, response):
     with lock:
         state["calls"] += 1
-        counts[case.operation.label][str(response.status_code)] += 1
-        sent = response.request.headers.get("Authorization", "")
-        if response.status_code == 401 and sent == f"Bearer {state['token']}":
+        with_token = response.request.headers.get("Authorization", "") == f"Bearer {state['token']}"
+        if with_token:
+            counts[case.operation.label][str(response.status_code)] += 1
+        if with_token and response.status_code == 401:
             repair(new_token=True)
         elif state["calls"] % CALLS_BETWEEN_REPAIRS == 0:
             repair(new_token=False)

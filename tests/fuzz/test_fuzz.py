@@ -98,7 +98,8 @@ def gateway():
 
 
 def fuzz(gateway, email, role, seconds):
-    """Runs schemathesis as that user, and says how often each operation was answered with each status."""
+    """Runs schemathesis as that user, and says how often each operation was answered with each status, where the
+    user's token was shown."""
     seconds = os.environ.get("FUZZ_SECONDS", str(seconds))
     statuses = gateway.folder / "statuses.json"
     environment = {
@@ -115,7 +116,7 @@ def fuzz(gateway, email, role, seconds):
             "run", f"{gateway.url}/api/svc/v1/openapi.json", "--checks", "all", "--seed", SEED,
             "--max-time", seconds, "--generation-database", "none", "--no-color",
         ],
-        capture_output=True, text=True, timeout=float(seconds) + 60, cwd=HERE, env=environment,
+        capture_output=True, text=True, timeout=float(seconds) + 60, cwd=gateway.folder, env=environment,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert gateway.process.poll() is None, f"the gateway ended:\n{gateway.said()[-3000:]}"
@@ -134,15 +135,15 @@ def share(counts, wanted):
 def test_as_an_admin(gateway):
     counts = fuzz(gateway, "root@example.com", "admin", 50)
     # Or it would have spoken to closed doors.
-    assert share(counts, lambda status: status == 401) < 0.3, counts
-    assert share(counts, lambda status: status == 200) > 0.3, counts
+    assert share(counts, lambda status: status == 401) < 0.1, counts
+    assert share(counts, lambda status: status == 200) > 0.2, counts
     done = {label for label, statuses in counts.items() if statuses.get("200")}
-    assert len(done) > 0.8 * len(counts), f"never done: {sorted(set(counts) - done)}"
+    assert len(done) > 0.6 * len(counts), f"never done: {sorted(set(counts) - done)}"
 
 
 def test_as_a_member(gateway):
     counts = fuzz(gateway, "ada@example.com", "member", 25)
-    assert share(counts, lambda status: status == 401) < 0.4, counts
-    assert share(counts, lambda status: status == 200) > 0.2, counts
+    assert share(counts, lambda status: status == 401) < 0.1, counts
+    assert share(counts, lambda status: status == 200) > 0.1, counts
     # A member makes nothing.
     assert not counts.get("POST /api/svc/v1/users/register", {}).get("200"), counts
