@@ -104,6 +104,7 @@ def fuzz(gateway, email, role, seconds):
     statuses = gateway.folder / "statuses.json"
     environment = {
         **os.environ,
+        "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py"),
         "GATEWAY_BIN": str(BINARY),
         "FUZZ_CONFIG": str(gateway.config),
         "FUZZ_EMAIL": email,
