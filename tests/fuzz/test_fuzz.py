@@ -123,7 +123,10 @@ def fuzz(gateway, email, role, seconds):
     assert gateway.process.poll() is None, f"the gateway ended:\n{gateway.said()[-3000:]}"
     assert "panicked" not in gateway.said(), gateway.said()[-3000:]
     assert done.returncode == 0, f"{done.stdout[-12000:]}\n{done.stderr[-3000:]}"
-    return json.loads(statuses.read_text())
+    counts = json.loads(statuses.read_text())
+    total = sum(sum(answered.values()) for answered in counts.values())
+    assert total > 100, f"only {total} calls in {seconds} s: this machine is too busy, or the gateway hangs"
+    return counts
 
 
 def share(counts, wanted):
