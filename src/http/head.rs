@@ -163,7 +163,8 @@ fn announced_length(headers: &Headers, version: Version) -> Result<BodyLength, H
     }
 }
 
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+/// Those that no path takes are known as well, so that each path can say which it takes instead.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"];
 
 /// The head of a request.
 #[derive(Clone, Debug)]
@@ -411,6 +412,8 @@ mod tests {
         assert_eq!(parse("GET / HTTP/2.0\r\nHost: h\r\n\r\n").unwrap_err(), HeadError::Version);
         assert_eq!(parse("GET / HTTP/1.2\r\nHost: h\r\n\r\n").unwrap_err(), HeadError::Version);
         assert_eq!(parse("BREW / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap_err(), HeadError::Method);
+        // Known, and for each path to refuse with the methods that it takes.
+        assert_eq!(parse("TRACE / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().method, "TRACE");
         for bad in [
             "GET / HTTP/1.1\r\n\r\n",
             "GET /\r\n\r\n",
