@@ -1,6 +1,7 @@
 //! The management API, called as the server and the command line call it.
 
 mod hostile;
+mod manifests;
 mod operations;
 mod policy;
 mod races;
