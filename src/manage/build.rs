@@ -131,8 +131,12 @@ impl Manage {
                 for (at, model) in models.iter().enumerate() {
                     let since = old.and_then(|old| old.spec.models.get(model.name.as_str()));
                     let since = since.map_or(view.now, |model| model.created_at);
+                    let twice = |failure| match failure {
+                        Failure::Conflict(text) => refused(text),
+                        other => other,
+                    };
                     insert_model(&mut account, model, since)
-                        .map_err(|failure| in_field(&format!("integrations[{at}]"), failure))?;
+                        .map_err(|failure| in_field(&format!("integrations[{at}]"), twice(failure)))?;
                 }
             }
         }
