@@ -22,7 +22,7 @@ pub fn authenticate(token_text: &str, world: &World, now: UnixMillis) -> Result<
     if !presented.matches(&token.secret_hash) {
         return Err(Unauthenticated);
     }
-    if token.expires_at.is_some_and(|end| end <= now) {
+    if token.is_over(world.settings(), now) {
         return Err(Unauthenticated);
     }
     let token_id = token.id.clone();
@@ -46,7 +46,7 @@ pub fn authenticate(token_text: &str, world: &World, now: UnixMillis) -> Result<
 /// gone.
 pub fn still_valid(principal: &Principal, world: &World, now: UnixMillis) -> Option<Principal> {
     let token = world.token(principal.token_id()?.as_str())?;
-    if token.expires_at.is_some_and(|end| end <= now) {
+    if token.is_over(world.settings(), now) {
         return None;
     }
     let token_id = token.id.clone();
@@ -67,7 +67,7 @@ pub fn still_valid(principal: &Principal, world: &World, now: UnixMillis) -> Opt
 
 /// When the token, or the virtual account behind it, ends; `None` for never.
 pub fn expiry(principal: &Principal, world: &World) -> Option<UnixMillis> {
-    let token = world.token(principal.token_id()?.as_str())?.expires_at;
+    let token = world.token(principal.token_id()?.as_str())?.end(world.settings());
     let owner = match principal {
         Principal::VirtualAccount { account, .. } => account.expires_at,
         _ => None,

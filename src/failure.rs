@@ -44,6 +44,8 @@ pub enum Failure {
     RequestTimeout,
     /// The object changed meanwhile, or exists, or is in use.
     Conflict(Cow<'static, str>),
+    /// It was there once and is not given again.
+    Gone(Cow<'static, str>),
     /// A request body is needed and its length is not known.
     LengthRequired,
     /// The body is larger than `server.max_body_bytes`.
@@ -117,6 +119,7 @@ impl Failure {
             Self::MethodNotAllowed { .. } => 405,
             Self::RequestTimeout => 408,
             Self::Conflict(_) => 409,
+            Self::Gone(_) => 410,
             Self::LengthRequired => 411,
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
@@ -144,6 +147,7 @@ impl Failure {
             | Self::Forbidden(text)
             | Self::NotFound(text)
             | Self::Conflict(text)
+            | Self::Gone(text)
             | Self::UnsupportedMediaType(text)
             | Self::NotImplemented(text)
             | Self::Unavailable(text) => text.clone(),

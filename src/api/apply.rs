@@ -6,7 +6,7 @@ use super::fields::Fields;
 use super::{Answer, Call, Result, account, answer, data, done, subject, team, user, virtual_account};
 use crate::domain::Principal;
 use crate::failure::Failure;
-use crate::manage::{AccessDiff, AccessLine, Action, Applied, MAX_DOCUMENTS, Manner, Outcome, Shown};
+use crate::manage::{AccessDiff, AccessLine, Effect, Applied, MAX_DOCUMENTS, Manner, Outcome, Shown};
 use crate::manifest::{self, Document};
 
 /// Manifests of one question for the dependency tree.
@@ -120,9 +120,9 @@ pub fn apply_all(call: &Call, principal: &Principal) -> Result {
         .zip(&outcomes)
         .map(|(document, outcome)| {
             let action = match outcome.action {
-                Action::Create => "CREATE",
-                Action::Update => "UPDATE",
-                Action::Unchanged => "UNCHANGED",
+                Effect::Create => "CREATE",
+                Effect::Update => "UPDATE",
+                Effect::Unchanged => "UNCHANGED",
             };
             json!({"type": document.kind(), "name": document.name(), "action": action})
         })

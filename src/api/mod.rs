@@ -3,8 +3,11 @@
 mod account;
 mod apply;
 mod grant;
+mod openapi;
+mod personal_token;
 mod query;
 mod session;
+mod settings;
 mod subject;
 mod team;
 #[cfg(test)]
@@ -13,6 +16,7 @@ mod token;
 mod usage;
 mod user;
 mod virtual_account;
+mod virtual_token;
 
 use serde_json::{Value, json};
 
@@ -23,6 +27,8 @@ use crate::manifest::fields;
 
 use fields::Fields;
 use query::{Query, percent_decode};
+
+pub use virtual_token::mints_when_read;
 
 /// The path that all of the API is under.
 pub const PREFIX: &str = "/api/svc/v1";
@@ -105,6 +111,8 @@ fn list<T>(listing: &Listing<T>, page: Page, shape: impl Fn(&T) -> Value) -> Res
 
 #[derive(Clone, Copy)]
 enum Handler {
+    /// A text that anyone gets as it stands.
+    Document(&'static str),
     /// Answers anyone, without a token.
     Anyone(fn(&Call) -> Result),
     /// Answers any principal.
@@ -135,6 +143,7 @@ macro_rules! routes {
 
 // A literal segment must stand before a parameter in the same place: the first path that fits decides.
 routes! {
+    "/openapi.json", "GET": "GET" Document openapi::DOCUMENT;
     "/min-cli-version", "GET": "GET" Anyone session::min_cli_version;
     "/tenant-id", "GET": "GET" Anyone session::tenant_id;
     "/session", "GET": "GET" Token session::show;
@@ -161,7 +170,8 @@ routes! {
     "/grants", "GET, POST, DELETE":
         "GET" Person grant::list_all, "POST" Person grant::create, "DELETE" Person grant::delete;
     "/tokens", "GET, POST": "GET" Person token::list_all, "POST" Person token::create;
-    "/tokens/{id}", "GET, DELETE": "GET" Person token::show, "DELETE" Person token::revoke;
+    "/tokens/{id}", "GET, PATCH, DELETE":
+        "GET" Person token::show, "PATCH" Person token::rename, "DELETE" Person token::revoke;
     "/tokens/{id}/rotate", "POST": "POST" Person token::rotate;
     "/virtual-accounts", "GET, PUT, POST":
         "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put,
@@ -173,15 +183,22 @@ routes! {
     "/dependency-tree", "POST": "POST" Person apply::dependency_tree;
     "/manifests", "POST": "POST" Person apply::apply_all;
     "/manifests/{kind}/{name}", "GET": "GET" Person apply::export;
+    "/virtual-accounts/{id}/token", "GET": "GET" Person virtual_token::first;
+    "/virtual-accounts/{id}/regenerate-token", "POST": "POST" Person virtual_token::regenerate;
+    "/virtual-accounts/{id}/jwt/{token}", "DELETE": "DELETE" Person virtual_token::revoke;
+    "/personal-access-tokens", "GET, POST":
+        "GET" Person personal_token::list_own, "POST" Person personal_token::create;
+    "/personal-access-tokens/for-user", "POST": "POST" Person personal_token::create_for_user;
+    "/personal-access-tokens/revoke/all", "DELETE": "DELETE" Person personal_token::revoke_all;
+    "/personal-access-tokens/{id}", "DELETE": "DELETE" Person personal_token::revoke;
+    "/settings", "GET, PATCH": "GET" Person settings::show, "PATCH" Person settings::update;
     "/usage/report", "GET": "GET" Person usage::report;
 }
 
 /// Answers one request of the management API. `None` is a caller without a token, or with a bad one.
 pub fn handle(manage: &Manage, principal: Option<&Principal>, request: &Request) -> Response {
     match dispatch(manage, principal, request) {
-        Ok(Answer { body, no_store }) => {
-            Response { status: 200, body: body.to_string(), header: None, no_store }
-        }
+        Ok(response) => response,
         Err(failure) => {
             let rendered = failure.render(Dialect::Management);
             Response {
@@ -194,7 +211,7 @@ pub fn handle(manage: &Manage, principal: Option<&Principal>, request: &Request)
     }
 }
 
-fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -> Result {
+fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -> Result<Response> {
     let unknown = || Failure::NotFound("There is no such path in the management API".into());
     let path = request.path.strip_prefix(PREFIX).ok_or_else(unknown)?;
     let found = TABLE.iter().find_map(|route| Some((route, match_path(route.path, path)?)));
@@ -207,18 +224,22 @@ fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -
             parameters.ok_or_else(|| Failure::BadRequest("The path holds a broken %-escape".into()))?;
         Ok(Call { manage, query: Query::parse(request.query)?, parameters, body: request.body })
     };
-    match handler {
-        Handler::Anyone(handler) => handler(&call()?),
+    let Answer { body, no_store } = match handler {
+        Handler::Document(text) => {
+            return Ok(Response { status: 200, body: (*text).to_owned(), header: None, no_store: false });
+        }
+        Handler::Anyone(handler) => handler(&call()?)?,
         Handler::Token(handler) => {
             let principal = principal.ok_or(Failure::Unauthenticated)?;
-            handler(&call()?, principal)
+            handler(&call()?, principal)?
         }
         Handler::Person(handler) => {
             let principal = principal.ok_or(Failure::Unauthenticated)?;
             manage.require_person(principal)?;
-            handler(&call()?, principal)
+            handler(&call()?, principal)?
         }
-    }
+    };
+    Ok(Response { status: 200, body: body.to_string(), header: None, no_store })
 }
 
 /// The raw parameters of a path that fits a template; an empty segment fits no parameter.

@@ -7,7 +7,7 @@ use argh::FromArgs;
 use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
-use super::{config_file, grant, model, provider, team, token, usage, user, virtual_account};
+use super::{apply, config_file, export, grant, model, provider, team, token, usage, user, virtual_account};
 
 /// Administer a gateway: people, applications, provider accounts, who may use what, and what was used.
 #[derive(FromArgs)]
@@ -68,6 +68,8 @@ enum Noun {
     Token(token::Token),
     VirtualAccount(virtual_account::VirtualAccount),
     Usage(usage::Usage),
+    Apply(apply::Apply),
+    Export(export::Export),
 }
 
 /// What every verb works with.
@@ -121,6 +123,8 @@ impl Admin {
             Noun::Token(noun) => noun.run(&open),
             Noun::VirtualAccount(noun) => noun.run(&open),
             Noun::Usage(noun) => noun.run(&open),
+            Noun::Apply(verb) => verb.run(&open),
+            Noun::Export(verb) => verb.run(&open),
         }
     }
 }

@@ -12,23 +12,34 @@ use crate::secret::Secret;
 
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
+/// One file of manifests.
+pub const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Reads a text file, or standard input when its name is `-`.
 ///
 /// # Errors
 /// When it can not be read, is over 1 MiB or is not UTF-8.
 pub fn read_text(file: &str) -> Result<String, Failure> {
+    read_text_up_to(file, MAX_FILE_BYTES)
+}
+
+/// The same with another limit, in bytes.
+///
+/// # Errors
+/// When it can not be read, is larger or is not UTF-8.
+pub fn read_text_up_to(file: &str, limit: u64) -> Result<String, Failure> {
     let name = if file == "-" { "standard input" } else { file };
     let wrong = |why: &dyn std::fmt::Display| Failure::Input(format!("{name} can not be read: {why}"));
     let mut text = String::new();
     let read = if file == "-" {
-        std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_string(&mut text)
+        std::io::stdin().lock().take(limit + 1).read_to_string(&mut text)
     } else {
         let opened = std::fs::File::open(Path::new(file)).map_err(|error| wrong(&error))?;
-        opened.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)
+        opened.take(limit + 1).read_to_string(&mut text)
     };
     read.map_err(|error| wrong(&error))?;
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
-        return Err(wrong(&"it is over 1 MiB"));
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > limit {
+        return Err(wrong(&format!("it is over {} MiB", limit >> 20)));
     }
     Ok(text)
 }

@@ -1,13 +1,16 @@
 //! Commands. Each is a thin client: `serve` starts the server, `admin` speaks the management API.
 
 mod admin;
+mod apply;
 mod arguments;
 mod check_config;
 mod client;
 mod config_file;
+mod export;
 mod failure;
 mod grant;
 mod input;
+mod manifest_file;
 mod model;
 mod output;
 mod provider;

@@ -103,6 +103,30 @@ impl Output {
         }
     }
 
+    /// What was done, line by line, or what the API answered.
+    ///
+    /// # Errors
+    /// As of `print`.
+    pub fn lines(&self, lines: &[String], answer: &Value) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.json(answer),
+            Format::Table => {
+                self.print(&lines.iter().map(|line| format!("{}\n", printable(line))).collect::<String>())
+            }
+        }
+    }
+
+    /// A document for another program to read: as it is, or as JSON.
+    ///
+    /// # Errors
+    /// As of `print`.
+    pub fn document(&self, text: &str, value: &Value) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.json(value),
+            Format::Table => self.print(text),
+        }
+    }
+
     /// A new token: alone on standard output, what there is to know about it on standard error.
     ///
     /// # Errors

@@ -13,5 +13,5 @@ pub use audit::{AuditEntry, AuditSource};
 pub use grant::{Grant, GrantSource, Role, Target};
 pub use principal::{AutoRotate, Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};
 pub use settings::Settings;
-pub use token::Token;
+pub use token::{Token, TokenState};
 pub use usage::{Outcome, TokenCounts, TokenOrigin, UsageRecord};

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft};
 use super::{Listing, Manage, Page, View, destination, invalid, not_found, refused};
-use crate::authz;
+use crate::authz::{self, Action, Resource};
 use crate::clock::UnixMillis;
 use crate::domain::{Grant, Model, Principal, ProviderAccount, ProviderType};
 use crate::failure::Failure;
@@ -284,7 +284,7 @@ pub(super) fn visible<'v>(view: &'v View, name: &str) -> Result<&'v Arc<Account>
 
 pub(super) fn managed<'v>(view: &'v View, name: &str) -> Result<&'v Arc<Account>, Failure> {
     let account = visible(view, name)?;
-    if authz::may_manage_account(&view.principal, name, &view.world) {
+    if view.may(Action::ManageAccess, Resource::Account(name)) {
         Ok(account)
     } else {
         Err(Failure::Forbidden("Only managers of the account and administrators may do this".into()))

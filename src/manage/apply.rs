@@ -25,7 +25,7 @@ pub const MAX_DOCUMENTS: usize = 1000;
 
 /// What applying a document does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum Effect {
     /// The object is new.
     Create,
     /// It changes.
@@ -51,7 +51,7 @@ pub enum Shown {
 #[derive(Debug)]
 pub struct Outcome {
     /// What was done, or would be.
-    pub action: Action,
+    pub action: Effect,
     /// The manifest of the object as it was.
     pub existing: Option<Value>,
     /// The object as it is now, or would be.
@@ -215,9 +215,9 @@ impl Manage {
             let mut outcomes = Vec::with_capacity(documents.len());
             for (at, document) in documents.iter().enumerate() {
                 let action = match (exists(view, document), changed.contains(&at)) {
-                    (_, false) => Action::Unchanged,
-                    (false, true) => Action::Create,
-                    (true, true) => Action::Update,
+                    (_, false) => Effect::Unchanged,
+                    (false, true) => Effect::Create,
+                    (true, true) => Effect::Update,
                 };
                 // Of many, nobody asks for it.
                 let existing = if manner.many { None } else { self.existing(view, document) };

@@ -28,6 +28,7 @@ pub(super) struct Draft {
     written: BTreeSet<Key>,
     guards: BTreeMap<Key, (Object, u64)>,
     actor: Option<(Key, u64)>,
+    checks: Vec<(Key, u64)>,
 }
 
 impl Draft {
@@ -57,6 +58,11 @@ impl Draft {
     /// Relies on the one who acts staying as they are.
     pub(super) fn check_actor(&mut self, user: &Versioned<User>) {
         self.actor = Some((Key::user(user.email.as_str()), user.revision));
+    }
+
+    /// Relies on an object staying as it is, when nothing is hung onto it that its end would have to find.
+    pub(super) fn check(&mut self, key: Key, revision: u64) {
+        self.checks.push((key, revision));
     }
 
     /// Relies on a user staying as it is.
@@ -124,10 +130,10 @@ impl Draft {
         for (object, revision) in std::mem::take(&mut self.guards).into_values() {
             self.replace(object, revision);
         }
-        if let Some((key, revision)) = self.actor.take()
-            && self.written.insert(key.clone())
-        {
-            self.change.writes.push(Write::Check(key, revision));
+        for (key, revision) in std::mem::take(&mut self.checks).into_iter().chain(self.actor.take()) {
+            if self.written.insert(key.clone()) {
+                self.change.writes.push(Write::Check(key, revision));
+            }
         }
         Some(self.change)
     }
@@ -168,7 +174,18 @@ impl Audited for Token {
     fn audited(&self) -> Value {
         json!({
             "id": self.id, "owner": self.owner.subject(), "name": self.name, "replaces": self.replaces,
+            "replacedBy": self.replaced_by,
             "expiresAt": self.expires_at.map(crate::clock::UnixMillis::to_iso),
+            "revokedAt": self.revoked_at.map(crate::clock::UnixMillis::to_iso),
+        })
+    }
+}
+
+impl Audited for crate::domain::Settings {
+    fn audited(&self) -> Value {
+        json!({
+            "pat_max_validity_days": self.pat_max_validity_days, "pat_may_mint": self.pat_may_mint,
+            "audit_retention_days": self.audit_retention_days,
         })
     }
 }

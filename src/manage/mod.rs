@@ -11,17 +11,21 @@ mod build;
 mod destination;
 mod draft;
 mod grant;
+mod personal_token;
+mod settings;
 mod team;
 mod token;
 mod usage;
 mod user;
 mod virtual_account;
+mod virtual_token;
 
 pub use access_diff::{AccessDiff, AccessLine};
 pub use account::{AccountChange, AccountView, OfferedModel};
-pub use apply::{Action, Applied, MAX_DOCUMENTS, Manner, Outcome, Shown};
+pub use apply::{Applied, Effect, MAX_DOCUMENTS, Manner, Outcome, Shown};
 pub use grant::GrantFilter;
-pub use token::{Minted, NewToken, TokenOwner, Validity};
+pub use settings::SettingsChange;
+pub use token::{Minted, NewToken, TokenOwner, TokenView, Validity};
 pub use user::NewUser;
 pub use virtual_account::VirtualAccountView;
 
@@ -29,7 +33,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::authn;
-use crate::authz;
+use crate::authz::{self, Action, Decision, Resource};
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
@@ -101,6 +105,11 @@ struct View {
 }
 
 impl View {
+    /// Whether the caller may do that, in this state.
+    fn may(&self, action: Action, resource: Resource<'_>) -> bool {
+        authz::decide(&self.principal, action, resource, &self.world) == Decision::Allow
+    }
+
     fn require_admin(&self) -> Result<(), Failure> {
         if authz::is_admin(&self.principal) {
             Ok(())

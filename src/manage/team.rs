@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft, delete_grants_of};
 use super::{Listing, Manage, Page, View, in_field, not_found, refused, user};
-use crate::authz;
+use crate::authz::{self, Action, Resource};
 use crate::domain::{Principal, Subject, Team};
 use crate::failure::Failure;
 use crate::id::Email;
@@ -127,13 +127,13 @@ impl Manage {
 }
 
 pub(super) fn visible<'v>(view: &'v View, name: &str) -> Result<&'v Versioned<Team>, Failure> {
-    let team = view.world.team(name).filter(|team| authz::may_see_team(&view.principal, team));
+    let team = view.world.team(name).filter(|_| view.may(Action::See, Resource::Team(name)));
     team.ok_or_else(|| not_found("team", name))
 }
 
 fn managed<'v>(view: &'v View, name: &str) -> Result<&'v Versioned<Team>, Failure> {
     let team = visible(view, name)?;
-    if authz::may_manage_team(&view.principal, team) {
+    if view.may(Action::ChangeMembers, Resource::Team(name)) {
         Ok(team)
     } else {
         Err(Failure::Forbidden("Only administrators and the team's managers may do this".into()))

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft, delete_grants_of};
 use super::{Listing, Manage, Page, View, check_text, invalid, not_found, refused};
-use crate::authz;
-use crate::domain::{Owner, Principal, Subject, TenantRole, User};
+use crate::authz::{self, Action, Resource};
+use crate::domain::{Owner, Principal, Subject, TenantRole, Token, User};
 use crate::failure::Failure;
 use crate::id::Email;
 use crate::store::{Key, Object, Versioned};
@@ -133,7 +133,7 @@ impl Manage {
         })
     }
 
-    /// Locks a user out and deletes all of the user's tokens, in one change.
+    /// Locks a user out and revokes all of the user's tokens, in one change.
     ///
     /// # Errors
     /// When the caller may not, or it is the last active admin.
@@ -146,7 +146,7 @@ impl Manage {
                 return Ok((draft, ()));
             }
             keep_an_admin(&mut draft, view, user)?;
-            let tokens = delete_tokens_of(&mut draft, view, &Owner::User(user.email.clone()));
+            let tokens = revoke_tokens_of(&mut draft, view, &Owner::User(user.email.clone()));
             let after = User { active: false, updated_at: view.now, ..User::clone(user) };
             let key = Key::user(email);
             let before = json!({"user": user.audited(), "tokens": tokens});
@@ -207,7 +207,7 @@ impl Manage {
 }
 
 pub(super) fn visible<'v>(view: &'v View, email: &str) -> Result<&'v Versioned<User>, Failure> {
-    let user = view.world.user(email).filter(|user| authz::may_see_user(&view.principal, user));
+    let user = view.world.user(email).filter(|_| view.may(Action::See, Resource::User(email)));
     user.ok_or_else(|| not_found("user", email))
 }
 
@@ -241,4 +241,15 @@ pub(super) fn delete_tokens_of(draft: &mut Draft, view: &View, owner: &Owner) ->
         deleted.push(token.audited());
     }
     deleted
+}
+
+/// Revokes the tokens of an owner that are not revoked, and says which they were.
+pub(super) fn revoke_tokens_of(draft: &mut Draft, view: &View, owner: &Owner) -> Vec<Value> {
+    let mut revoked = Vec::new();
+    for token in view.world.tokens_of(owner).filter(|token| token.revoked_at.is_none()) {
+        revoked.push(token.audited());
+        let kept = Token { revoked_at: Some(view.now), ..Token::clone(token) };
+        draft.replace(Object::Token(kept), token.revision);
+    }
+    revoked
 }

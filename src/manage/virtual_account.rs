@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft, delete_grants_of};
 use super::{Listing, MAX_TAGS, Manage, Page, View, check_text, invalid, not_found, refused, user};
-use crate::authz;
+use crate::authz::{Action, Resource};
 use crate::domain::{Owner, Principal, Role, Subject, Target, VirtualAccount};
 use crate::failure::Failure;
 use crate::manifest::Permission;
@@ -144,7 +144,8 @@ impl Manage {
 }
 
 pub(super) fn visible<'v>(view: &'v View, name: &str) -> Result<&'v Versioned<VirtualAccount>, Failure> {
-    let account = view.world.virtual_account(name).filter(|_| authz::is_admin(&view.principal));
+    let account =
+        view.world.virtual_account(name).filter(|_| view.may(Action::See, Resource::VirtualAccount(name)));
     account.ok_or_else(|| not_found("virtual account", name))
 }
 

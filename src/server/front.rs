@@ -204,7 +204,10 @@ fn management(
         (None, connection.discard_body(head, &limits))
     };
     let request = api::Request {
-        method: if head.method == "HEAD" { "GET" } else { head.method },
+        method: match head.method {
+            "HEAD" if !api::mints_when_read(head.path()) => "GET",
+            method => method,
+        },
         path: head.path(),
         query: head.query(),
         body: body.as_ref().map_or(&[], |body| body.bytes.as_slice()),

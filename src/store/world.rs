@@ -164,6 +164,15 @@ impl World {
         self.grants.get(subject).map_or(&[], |grants| grants.as_slice())
     }
 
+    /// The grants of exactly this subject on one account or on models of it; the others are not walked.
+    pub fn grants_on(&self, subject: &Subject, account: &str) -> &[Versioned<Grant>] {
+        let grants = self.grants_of(subject);
+        let start = grants.partition_point(|grant| grant.target.account.as_str() < account);
+        let rest = grants.get(start..).unwrap_or_default();
+        let end = rest.partition_point(|grant| grant.target.account.as_str() == account);
+        rest.get(..end).unwrap_or_default()
+    }
+
     /// All grants, by subject.
     pub fn grants(&self) -> impl Iterator<Item = &Versioned<Grant>> {
         self.grants.values().flat_map(|grants| grants.iter())
@@ -261,7 +270,9 @@ impl World {
                     .cloned()
                     .collect();
                 let subject = grant.subject.clone();
-                list.push(Versioned { revision, value: Arc::new(grant) });
+                // Sorted by target, which `grants_on` relies on.
+                let place = list.partition_point(|other| other.target <= grant.target);
+                list.insert(place, Versioned { revision, value: Arc::new(grant) });
                 self.grants.insert(subject, Arc::new(list));
             }
         }

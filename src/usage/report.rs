@@ -11,6 +11,7 @@ use super::UsageError;
 use super::writer::{MAX_PAGE_SPAN_MS, RECORDS, open_for_reading, record_key};
 use crate::clock::UnixMillis;
 use crate::domain::{Outcome, Subject, TokenOrigin, UsageRecord};
+use crate::id::TokenId;
 use crate::store::{StoreError, World};
 
 /// Rows of one report.
@@ -122,6 +123,11 @@ pub trait UsageReader: Send + Sync + fmt::Debug {
     /// # Errors
     /// When records can not be read, or there would be too many rows.
     fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError>;
+
+    /// When a token was last used, to the minute, as far as that is known here.
+    fn last_used(&self, _token: &TokenId) -> Option<UnixMillis> {
+        None
+    }
 }
 
 /// `usage.redb` of a gateway that is not running. Its reports block their thread.

@@ -6,6 +6,7 @@ mod operations;
 mod policy;
 mod races;
 mod shapes;
+mod tokens;
 
 use std::sync::{Arc, Mutex};
 

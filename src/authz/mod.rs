@@ -7,7 +7,13 @@
 //! grant and hands out a *permit* for exactly that route. The relay takes the permit by value, and only this
 //! module can make one.
 
-use std::sync::Arc;
+mod decide;
+#[cfg(test)]
+mod tests;
+
+pub use decide::{Action, Decision, Resource, decide};
+
+use std::sync::{Arc, LazyLock};
 
 use crate::domain::{Grant, Owner, Principal, Role, Subject, Team, TenantRole, Token, User};
 use crate::id::{Email, TeamName};
@@ -76,25 +82,25 @@ pub fn may_use(principal: &Principal, account: &str, model: &str, world: &World)
     if is_admin(principal) {
         return !matches!(principal, Principal::LocalAdministrator { .. });
     }
-    any_grant(principal, world, |grant| {
-        grant.target.account.as_str() == account
-            && grant.target.model.as_ref().is_none_or(|granted| granted.as_str() == model)
-    })
+    any_grant_on(account, principal, world, |grant| covers(grant, model))
+}
+
+/// Whether a grant on the account of a model reaches that model.
+pub fn covers(grant: &Grant, model: &str) -> bool {
+    grant.target.model.as_ref().is_none_or(|granted| granted.as_str() == model)
 }
 
 /// Whether a principal holds the manager role on a provider account. Tenant admins do.
 pub fn may_manage_account(principal: &Principal, account: &str, world: &World) -> bool {
     is_admin(principal)
-        || any_grant(principal, world, |grant| {
-            grant.role == Role::Manager
-                && grant.target.account.as_str() == account
-                && grant.target.model.is_none()
+        || any_grant_on(account, principal, world, |grant| {
+            grant.role == Role::Manager && grant.target.model.is_none()
         })
 }
 
 /// Whether a principal may see that a provider account exists: it holds any role on it or on a model of it.
 pub fn may_see_account(principal: &Principal, account: &str, world: &World) -> bool {
-    is_admin(principal) || any_grant(principal, world, |grant| grant.target.account.as_str() == account)
+    is_admin(principal) || any_grant_on(account, principal, world, |_| true)
 }
 
 /// Whether a principal manages the tenant: an active user with the admin role, or the local administrator.
@@ -119,13 +125,15 @@ pub fn may_see_token(principal: &Principal, token: &Token) -> bool {
 /// Whether a principal may see a team: those in it and those who manage it do.
 pub fn may_see_team(principal: &Principal, team: &Team) -> bool {
     may_manage_team(principal, team)
-        || matches!(principal, Principal::User { user, .. } if team.members.contains(&user.email))
+        || matches!(principal, Principal::User { user, .. }
+            if user.active && team.members.contains(&user.email))
 }
 
 /// Whether a principal may change who is in a team.
 pub fn may_manage_team(principal: &Principal, team: &Team) -> bool {
     is_admin(principal)
-        || matches!(principal, Principal::User { user, .. } if team.managers.contains(&user.email))
+        || matches!(principal, Principal::User { user, .. }
+            if user.active && team.managers.contains(&user.email))
 }
 
 /// Whether a principal may see a grant: those on accounts that it manages, and those that reach it.
@@ -134,7 +142,9 @@ pub fn may_see_grant(principal: &Principal, grant: &Grant, world: &World) -> boo
         || match (&grant.subject, principal) {
             (Subject::User(email), _) => is_user(principal, email),
             (Subject::Team(team), Principal::User { user, .. }) => {
-                team.as_str() == Team::EVERYONE || world.teams_of(user.email.as_str()).any(|own| own == team)
+                user.active
+                    && (team.as_str() == Team::EVERYONE
+                        || world.teams_of(user.email.as_str()).any(|own| own == team))
             }
             _ => false,
         }
@@ -145,25 +155,41 @@ pub fn may_see_model(principal: &Principal, account: &str, model: &str, world: &
     may_use(principal, account, model, world) || may_manage_account(principal, account, world)
 }
 
-fn is_user(principal: &Principal, email: &Email) -> bool {
-    matches!(principal, Principal::User { user, .. } if user.email == *email)
+/// The subjects whose grants reach a user: the user, the teams that they are in, and everyone.
+pub fn subjects_of(email: &Email, world: &World) -> impl Iterator<Item = Subject> {
+    std::iter::once(Subject::User(email.clone()))
+        .chain(world.teams_of(email.as_str()).cloned().map(Subject::Team))
+        .chain(EVERYONE.clone())
 }
 
-/// Whether any grant that reaches the principal (its own, its teams', everyone's) passes a test.
-fn any_grant(principal: &Principal, world: &World, test: impl Fn(&Versioned<Grant>) -> bool) -> bool {
+/// The built-in team, ready to be looked up for each call.
+static EVERYONE: LazyLock<Option<Subject>> =
+    LazyLock::new(|| TeamName::parse(Team::EVERYONE).ok().map(Subject::Team));
+
+fn is_user(principal: &Principal, email: &Email) -> bool {
+    matches!(principal, Principal::User { user, .. } if user.active && user.email == *email)
+}
+
+/// Whether any grant on an account that reaches the principal (its own, its teams', everyone's) passes a test.
+/// Nothing is allocated, and a subject's grants on other accounts are not walked: this decides each call.
+fn any_grant_on(
+    account: &str,
+    principal: &Principal,
+    world: &World,
+    test: impl Fn(&Versioned<Grant>) -> bool,
+) -> bool {
+    let any = |subject: &Subject| world.grants_on(subject, account).iter().any(&test);
     match principal {
         Principal::User { user, .. } => {
             let email = &user.email;
-            world.grants_of(&Subject::User(email.clone())).iter().any(&test)
-                || world
-                    .teams_of(email.as_str())
-                    .any(|team| world.grants_of(&Subject::Team(team.clone())).iter().any(&test))
-                || TeamName::parse(Team::EVERYONE)
-                    .is_ok_and(|everyone| world.grants_of(&Subject::Team(everyone)).iter().any(&test))
+            user.active
+                && (any(&Subject::User(email.clone()))
+                    || world.teams_of(email.as_str()).any(|team| any(&Subject::Team(team.clone())))
+                    || EVERYONE.as_ref().is_some_and(any))
         }
         // A virtual account can be given access only; a manager grant on one would be void.
-        Principal::VirtualAccount { account, .. } => world
-            .grants_of(&Subject::VirtualAccount(account.name.clone()))
+        Principal::VirtualAccount { account: own, .. } => world
+            .grants_on(&Subject::VirtualAccount(own.name.clone()), account)
             .iter()
             .any(|grant| grant.role == Role::Access && test(grant)),
         Principal::LocalAdministrator { .. } => false,
