@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::apply::attempt;
 use super::{Call, Result, apply, data, done, list, subject};
 use crate::domain::{Principal, ProviderType};
 use crate::failure::Failure;
-use crate::manage::{AccountChange, AccountView, OfferedModel};
+use crate::manage::{AccountChange, AccountView, Manage, OfferedModel};
 use crate::manifest::{self, model_manifest};
 
 fn account_fqn(call: &Call, provider: ProviderType, account: &str) -> String {
@@ -129,8 +130,8 @@ pub fn set_credential(call: &Call, principal: &Principal) -> Result {
 }
 
 pub fn delete(call: &Call, principal: &Principal) -> Result {
-    call.manage.delete_account(principal, call.id())?;
-    done()
+    let delete = |manage: &Manage| manage.delete_account(principal, call.id());
+    attempt(call, call.query.flag("dryRun")?, delete, |()| json!({}))
 }
 
 pub fn add_model(call: &Call, principal: &Principal) -> Result {
@@ -147,8 +148,8 @@ pub fn add_model(call: &Call, principal: &Principal) -> Result {
 }
 
 pub fn remove_model(call: &Call, principal: &Principal) -> Result {
-    call.manage.remove_model(principal, call.id(), call.second_id())?;
-    done()
+    let remove = |manage: &Manage| manage.remove_model(principal, call.id(), call.second_id());
+    attempt(call, call.query.flag("dryRun")?, remove, |()| json!({}))
 }
 
 pub fn list_models(call: &Call, principal: &Principal) -> Result {

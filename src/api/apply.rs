@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::{Answer, Call, Result, account, answer, data, done, subject, team, user, virtual_account};
+use super::{Answer, Call, Result, account, answer, data, subject, team, user, virtual_account};
 use crate::domain::Principal;
 use crate::failure::Failure;
-use crate::manage::{AccessDiff, AccessLine, Effect, Applied, MAX_DOCUMENTS, Manner, Outcome, Shown};
+use crate::manage::{AccessDiff, AccessLine, Applied, Effect, MAX_DOCUMENTS, Manage, Manner, Outcome, Shown};
 use crate::manifest::{self, Document};
 
 /// Manifests of one question for the dependency tree.
@@ -38,6 +38,20 @@ pub fn access(diff: &AccessDiff) -> Value {
     json!({"gains": lines(&diff.gains), "loses": lines(&diff.loses), "truncated": diff.truncated})
 }
 
+/// Does something, or tries it and says who would gain and who would lose what.
+pub fn attempt<T>(
+    call: &Call,
+    dry_run: bool,
+    operation: impl FnOnce(&Manage) -> Result<T>,
+    shape: impl FnOnce(T) -> Value,
+) -> Result {
+    if !dry_run {
+        return answer(shape(operation(call.manage)?));
+    }
+    let (_, diff) = call.manage.dry_run(operation)?;
+    answer(json!({ "access": access(&diff) }))
+}
+
 /// Reads a manifest, but not for one who could not apply it anyway.
 fn document(call: &Call, principal: &Principal, fields: Fields) -> Result<Document> {
     let mut head = fields.clone();
@@ -46,15 +60,31 @@ fn document(call: &Call, principal: &Principal, fields: Fields) -> Result<Docume
     manifest::read(fields)
 }
 
+fn all(
+    call: &Call,
+    principal: &Principal,
+    documents: &[Document],
+    manner: Manner,
+    dry_run: bool,
+) -> Result<(Vec<Outcome>, Option<AccessDiff>)> {
+    let apply = |manage: &Manage| manage.apply(principal, documents, manner);
+    if dry_run {
+        let (Applied { outcomes }, diff) = call.manage.dry_run(apply)?;
+        return Ok((outcomes, Some(diff)));
+    }
+    Ok((apply(call.manage)?.outcomes, None))
+}
+
 fn one(
     call: &Call,
     principal: &Principal,
     document: Document,
     manner: Manner,
-) -> Result<(Outcome, AccessDiff)> {
-    let Applied { outcomes, access } = call.manage.apply(principal, &[document], manner)?;
+    dry_run: bool,
+) -> Result<(Outcome, Option<AccessDiff>)> {
+    let (outcomes, diff) = all(call, principal, &[document], manner, dry_run)?;
     let outcome = outcomes.into_iter().next().ok_or(Failure::Internal)?;
-    Ok((outcome, access))
+    Ok((outcome, diff))
 }
 
 /// The body of `{manifest, dryRun}` for one type of manifest; the answer is `{data}`.
@@ -71,10 +101,13 @@ pub fn put(call: &Call, principal: &Principal, kind: &str, must_be_new: bool) ->
         let wanted = if kind.ends_with('/') { format!("{kind}PROVIDER") } else { kind.to_owned() };
         return Err(Failure::Unprocessable(format!("The field 'manifest.type' must be '{wanted}'").into()));
     }
-    let manner = Manner { dry_run, must_be_new, many: false };
-    let (outcome, diff) = one(call, principal, document, manner)?;
+    let manner = Manner { must_be_new, ..Manner::default() };
+    let (outcome, diff) = one(call, principal, document, manner, dry_run)?;
     let object = object(call, principal, &outcome);
-    if dry_run { answer(json!({"data": object, "access": access(&diff)})) } else { data(object) }
+    match diff {
+        Some(diff) => answer(json!({"data": object, "access": access(&diff)})),
+        None => data(object),
+    }
 }
 
 /// `PUT /apply`
@@ -82,11 +115,11 @@ pub fn apply(call: &Call, principal: &Principal) -> Result {
     let mut fields = call.fields()?;
     let manifest = fields.manifest()?;
     let dry_run = fields.flag("dryRun")?;
-    // It is about MCP servers only.
-    fields.flag("force")?;
+    let tokens_may_end = fields.flag("force")?;
     fields.finish()?;
     let document = document(call, principal, manifest)?;
-    let (outcome, diff) = one(call, principal, document, Manner { dry_run, ..Manner::default() })?;
+    let manner = Manner { tokens_may_end, ..Manner::default() };
+    let (outcome, diff) = one(call, principal, document, manner, dry_run)?;
     let mut body = Map::new();
     if let Some(existing) = &outcome.existing {
         body.insert("existingManifest".into(), existing.clone());
@@ -94,7 +127,7 @@ pub fn apply(call: &Call, principal: &Principal) -> Result {
     let action = if outcome.existing.is_none() { "CREATE" } else { "UPDATE" };
     body.insert("action".into(), action.into());
     body.insert("data".into(), object(call, principal, &outcome));
-    if dry_run {
+    if let Some(diff) = diff {
         body.insert("access".into(), access(&diff));
     }
     // What the caller sent may hold a secret, and comes back to whoever knows it.
@@ -106,6 +139,7 @@ pub fn apply_all(call: &Call, principal: &Principal) -> Result {
     let mut fields = call.fields()?;
     let manifests = fields.manifests()?;
     let dry_run = fields.flag("dryRun")?;
+    let tokens_may_end = fields.flag("force")?;
     fields.finish()?;
     if manifests.len() > MAX_DOCUMENTS {
         let text = format!("At most {MAX_DOCUMENTS} manifests are applied at once");
@@ -113,8 +147,8 @@ pub fn apply_all(call: &Call, principal: &Principal) -> Result {
     }
     let documents: Vec<Document> =
         manifests.into_iter().map(|one| document(call, principal, one)).collect::<Result<_>>()?;
-    let manner = Manner { dry_run, must_be_new: false, many: true };
-    let Applied { outcomes, access: diff } = call.manage.apply(principal, &documents, manner)?;
+    let manner = Manner { tokens_may_end, must_be_new: false, many: true };
+    let (outcomes, diff) = all(call, principal, &documents, manner, dry_run)?;
     let lines: Vec<Value> = documents
         .iter()
         .zip(&outcomes)
@@ -128,7 +162,7 @@ pub fn apply_all(call: &Call, principal: &Principal) -> Result {
         })
         .collect();
     let mut body = json!({ "data": lines });
-    if let (true, Value::Object(fields)) = (dry_run, &mut body) {
+    if let (Some(diff), Value::Object(fields)) = (diff, &mut body) {
         fields.insert("access".into(), access(&diff));
     }
     answer(body)
@@ -138,10 +172,10 @@ pub fn apply_all(call: &Call, principal: &Principal) -> Result {
 pub fn delete(call: &Call, principal: &Principal) -> Result {
     let mut fields = call.fields()?;
     let mut manifest = fields.manifest()?;
+    let dry_run = fields.flag("dryRun")?;
     fields.finish()?;
     let (kind, name) = manifest::kind_of(&mut manifest)?;
-    call.manage.delete_by_manifest(principal, &kind, &name)?;
-    done()
+    attempt(call, dry_run, |manage| manage.delete_by_manifest(principal, &kind, &name), |()| json!({}))
 }
 
 /// `POST /dependency-tree`: none depends on another, so that a dry run shows them all. The CLI drops what is not

@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Result, apply, data, done, list, subject};
+use super::apply::attempt;
+use super::{Call, Result, apply, data, list, subject};
 use crate::authz;
 use crate::domain::{Principal, Team};
+use crate::manage::Manage;
 use crate::manifest;
 
 pub fn shape(call: &Call, principal: &Principal, team: &Team) -> Value {
@@ -41,8 +43,8 @@ pub fn put(call: &Call, principal: &Principal) -> Result {
 }
 
 pub fn delete(call: &Call, principal: &Principal) -> Result {
-    call.manage.delete_team(principal, call.id())?;
-    done()
+    let delete = |manage: &Manage| manage.delete_team(principal, call.id());
+    attempt(call, call.query.flag("dryRun")?, delete, |()| json!({}))
 }
 
 pub fn members(call: &Call, principal: &Principal) -> Result {
@@ -54,12 +56,14 @@ pub fn members(call: &Call, principal: &Principal) -> Result {
 pub fn add_member(call: &Call, principal: &Principal) -> Result {
     let mut fields = call.fields()?;
     let email = fields.required_text("email")?;
+    let dry_run = fields.flag("dryRun")?;
     fields.finish()?;
-    let team = call.manage.add_member(principal, call.id(), &email)?;
-    data(shape(call, principal, &team))
+    let add = |manage: &Manage| manage.add_member(principal, call.id(), &email);
+    attempt(call, dry_run, add, |team| json!({"data": shape(call, principal, &team)}))
 }
 
 pub fn remove_member(call: &Call, principal: &Principal) -> Result {
-    let team = call.manage.remove_member(principal, call.id(), call.second_id())?;
-    data(shape(call, principal, &team))
+    let remove = |manage: &Manage| manage.remove_member(principal, call.id(), call.second_id());
+    let shape = |team| json!({"data": shape(call, principal, &team)});
+    attempt(call, call.query.flag("dryRun")?, remove, shape)
 }

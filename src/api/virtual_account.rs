@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Result, apply, data, done, list, subject};
+use super::apply::attempt;
+use super::{Call, Result, apply, data, list, subject};
 use crate::domain::Principal;
-use crate::manage::VirtualAccountView;
+use crate::manage::{Manage, VirtualAccountView};
 use crate::manifest;
 
 pub fn shape(call: &Call, view: &VirtualAccountView) -> Value {
@@ -38,6 +39,6 @@ pub fn put(call: &Call, principal: &Principal) -> Result {
 }
 
 pub fn delete(call: &Call, principal: &Principal) -> Result {
-    call.manage.delete_virtual_account(principal, call.id())?;
-    done()
+    let delete = |manage: &Manage| manage.delete_virtual_account(principal, call.id());
+    attempt(call, call.query.flag("dryRun")?, delete, |()| json!({}))
 }

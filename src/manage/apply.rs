@@ -11,9 +11,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 
-use super::access_diff::{self, AccessDiff};
 use super::draft::Draft;
-use super::{AccountView, Manage, View, VirtualAccountView, account, not_found, refused, user};
+use super::{AccountView, Manage, View, VirtualAccountView, account, not_found, refused, settings, user};
 use crate::authz;
 use crate::domain::{GrantSource, Principal, Role, Settings, Subject, Target, Team, TenantRole, User};
 use crate::failure::Failure;
@@ -63,15 +62,13 @@ pub struct Outcome {
 pub struct Applied {
     /// One for each document.
     pub outcomes: Vec<Outcome>,
-    /// Who gains and who loses what. Only looked at when nothing is done.
-    pub access: AccessDiff,
 }
 
 /// What is done with the documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Manner {
-    /// Do nothing, only say what would be done.
-    pub dry_run: bool,
+    /// Tokens may end by new settings.
+    pub tokens_may_end: bool,
     /// Objects that are there already are a conflict.
     pub must_be_new: bool,
     /// Refusals say which document they are about.
@@ -223,12 +220,15 @@ impl Manage {
                 let existing = if manner.many { None } else { self.existing(view, document) };
                 outcomes.push(Outcome { action, existing, object: self.shown(&after, document)? });
             }
-            if manner.dry_run {
-                let access = access_diff::diff(&view.world, &plan.world, &plan.change, view.now);
-                return Ok((Draft::default(), Applied { outcomes, access }));
+            if self.trial.is_none() && !manner.tokens_may_end {
+                let (_, total) = settings::ended_by(view, plan.world.settings());
+                if total > 0 {
+                    let text = format!("{total} tokens would end now by pat_max_validity_days; send \"force\": true to end them");
+                    return Err(Failure::Conflict(text.into()));
+                }
             }
             let draft = if changed.is_empty() { Draft::default() } else { Draft::of_change(plan.change) };
-            Ok((draft, Applied { outcomes, access: AccessDiff::default() }))
+            Ok((draft, Applied { outcomes }))
         })
     }
 

@@ -505,7 +505,7 @@ fn build_settings(draft: &mut Draft, view: &View, spec: &SettingsSpec) {
     if settings == **old {
         return;
     }
-    draft.audit(view, "settings.update", &Key::settings(), json!(&**old), json!(settings));
+    draft.audit(view, "settings.update", &Key::settings(), old.audited(), settings.audited());
     if old.revision == 0 {
         draft.create(Object::Settings(settings));
     } else {

@@ -30,7 +30,7 @@ pub use user::NewUser;
 pub use virtual_account::VirtualAccountView;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::authn;
 use crate::authz::{self, Action, Decision, Resource};
@@ -38,7 +38,7 @@ use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
 use crate::id::InvalidName;
-use crate::store::{CommitError, Store, World};
+use crate::store::{Change, CommitError, Store, World};
 use crate::usage::UsageReader;
 
 use draft::Draft;
@@ -62,6 +62,8 @@ pub struct Manage {
     pub demo: bool,
     /// Sums of what was used.
     pub usage: Arc<dyn UsageReader>,
+    /// Changes are only tried: what they would do to access is kept here, and nothing is done.
+    pub trial: Option<Mutex<AccessDiff>>,
 }
 
 /// A part of a list.
@@ -173,6 +175,35 @@ impl Manage {
         account::managed(&view, account).map(|_| ())
     }
 
+    /// Tries an operation: checks all that it checks, does nothing, and says what it would do to access.
+    ///
+    /// # Errors
+    /// Whatever the operation refuses.
+    pub fn dry_run<T>(
+        &self,
+        operation: impl FnOnce(&Self) -> Result<T, Failure>,
+    ) -> Result<(T, AccessDiff), Failure> {
+        let trial = Self {
+            store: Arc::clone(&self.store),
+            tenant: self.tenant.clone(),
+            demo: self.demo,
+            usage: Arc::clone(&self.usage),
+            trial: Some(Mutex::default()),
+        };
+        let answer = operation(&trial)?;
+        let diff = trial.trial.unwrap_or_default().into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((answer, diff))
+    }
+
+    /// What a change would do to access.
+    fn would_do(&self, view: &View, change: &Change) -> Result<AccessDiff, Failure> {
+        let after = self.store.preview(&view.world, change).map_err(|error| {
+            log::error!("a change that is tried holds an object that can not be used: {error}");
+            Failure::Internal
+        })?;
+        Ok(access_diff::diff(&view.world, &after, change, view.now))
+    }
+
     /// Runs one operation to its end: `build` decides on a state, and what it drafts is committed. When the
     /// state changed under it, it is run again.
     fn change<T>(
@@ -190,6 +221,11 @@ impl Manage {
                 draft.check_actor(actor);
             }
             let Some(change) = draft.into_change() else { return Ok(answer) };
+            if let Some(trial) = &self.trial {
+                let diff = self.would_do(&view, &change)?;
+                *trial.lock().unwrap_or_else(PoisonError::into_inner) = diff;
+                return Ok(answer);
+            }
             match self.store.commit(change) {
                 Ok(_) => return Ok(answer),
                 Err(CommitError::Conflict(key)) => {

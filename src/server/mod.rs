@@ -188,6 +188,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         tenant: config.tenant.name.clone(),
         demo,
         usage: Arc::clone(&usage) as Arc<dyn UsageReader>,
+        trial: None,
     };
     let gateway = Arc::new(Gateway {
         relay,

@@ -304,7 +304,8 @@ fn many_are_applied_all_or_none() {
     let actions = |answer: &Value| -> Vec<String> {
         answer["data"].as_array().unwrap().iter().map(|one| one["action"].as_str().unwrap().into()).collect()
     };
-    assert_eq!(actions(&done), ["CREATE"; 6]);
+    // Settings are always there.
+    assert_eq!(actions(&done), ["UPDATE", "CREATE", "CREATE", "CREATE", "CREATE", "CREATE"]);
     assert_eq!(
         done["data"][3],
         json!({"type": "provider-account/openai", "name": "main", "action": "CREATE"})
@@ -522,5 +523,43 @@ fn hostile_manifests() {
     ] {
         house.refused(422, "PUT", "/apply", json!({"manifest": manifest}));
     }
+    assert_eq!(house.revision(), before);
+}
+
+/// Each of these says who would gain and lose what, and does nothing.
+#[test]
+fn changes_can_be_tried_first() {
+    let house = House::furnished();
+    let before = house.revision();
+    let main = |subject: &str| {
+        ["gpt", "org/small"].map(|model| {
+            json!({"subject": subject, "model": format!("main/{model}"), "role": "provider-account-access"})
+        })
+    };
+    let none: [Value; 0] = [];
+    let grant = json!({"subject": "user:plain@x.io", "role": "access", "target": "main", "dryRun": true});
+    let member = json!({"email": "plain@x.io", "dryRun": true});
+    for (method, path, body) in [("POST", "/grants", grant), ("POST", "/teams/search/members", member)] {
+        let access = house.done(method, path, body)["access"].clone();
+        assert_eq!(access, json!({"gains": main("user:plain@x.io"), "loses": none, "truncated": false}));
+    }
+    let revoke = "/grants?subject=team:search&role=provider-account-access&target=main&dryRun=true";
+    let deactivate = json!({"email": "access@x.io", "dryRun": true});
+    for (method, path, body, who) in [
+        ("DELETE", revoke, Value::Null, "user:access@x.io"),
+        ("DELETE", "/teams/search/members/access@x.io?dryRun=true", Value::Null, "user:access@x.io"),
+        ("DELETE", "/teams/search?dryRun=true", Value::Null, "user:access@x.io"),
+        ("PATCH", "/users/deactivate", deactivate, "user:access@x.io"),
+        ("DELETE", "/users/access@x.io?forceDelete=true&dryRun=true", Value::Null, "user:access@x.io"),
+        ("DELETE", "/virtual-accounts/app?dryRun=true", Value::Null, "virtualaccount:app"),
+    ] {
+        let access = house.done(method, path, body)["access"].clone();
+        assert_eq!(access, json!({"gains": none, "loses": main(who), "truncated": false}), "{path}");
+    }
+    for path in ["/provider-accounts/main?dryRun=true", "/provider-accounts/main/models/gpt?dryRun=true"] {
+        let access = house.done("DELETE", path, Value::Null)["access"].clone();
+        assert!(access["loses"].as_array().unwrap().contains(&main("user:access@x.io")[0]), "{path}");
+    }
+    house.refused(404, "DELETE", "/virtual-accounts/none?dryRun=true", Value::Null);
     assert_eq!(house.revision(), before);
 }

@@ -54,6 +54,7 @@ impl House {
             tenant: "acme".into(),
             demo: false,
             usage: Arc::clone(&reports) as Arc<dyn UsageReader>,
+            trial: None,
         };
         Self { manage, reports, said: Mutex::default() }
     }

@@ -190,6 +190,10 @@ fn table() -> String {
     for (method, path, body) in requests() {
         let shown = match body.pointer("/manifest/name") {
             Some(name) => format!(" manifest {name}"),
+            None if body["manifests"].is_array() => {
+                let names = body["manifests"].as_array().unwrap().iter().map(|one| one["name"].to_string());
+                format!(" manifests {}", names.collect::<Vec<_>>().join(", "))
+            }
             None if body.is_null() => String::new(),
             None => format!(" {body}"),
         };

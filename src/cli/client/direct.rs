@@ -35,7 +35,7 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         Err(error) => return Err(ClientError::Store(error.to_string())),
     };
     let usage = Arc::new(UsageFile::new(folder));
-    let manage = Manage { store, tenant: config.tenant.name.clone(), demo: false, usage };
+    let manage = Manage { store, tenant: config.tenant.name.clone(), demo: false, usage, trial: None };
     let principal = Principal::LocalAdministrator { uid: rustix::process::geteuid().as_raw() };
     Ok(Box::new(DirectTransport { manage, principal }))
 }
