@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Result, data, done, list};
+use super::apply::attempt;
+use super::{Call, Result, list};
 use crate::domain::{Grant, GrantSource, Principal, Subject, Target};
 use crate::failure::Failure;
-use crate::manage::GrantFilter;
+use crate::manage::{GrantFilter, Manage};
 
 fn shape(grant: &Grant) -> Value {
     let source = match &grant.source {
@@ -38,12 +39,15 @@ pub fn create(call: &Call, principal: &Principal) -> Result {
     let subject = fields.required_text("subject")?;
     let role = fields.required_text("role")?;
     let target = fields.required_text("target")?;
+    let dry_run = fields.flag("dryRun")?;
     fields.finish()?;
-    data(shape(&call.manage.grant(principal, &subject, &role, &target)?))
+    let grant = |manage: &Manage| manage.grant(principal, &subject, &role, &target);
+    attempt(call, dry_run, grant, |grant| json!({"data": shape(&grant)}))
 }
 
 pub fn delete(call: &Call, principal: &Principal) -> Result {
     let (subject, role) = (call.query.required("subject")?, call.query.required("role")?);
-    call.manage.revoke(principal, subject, role, call.query.required("target")?)?;
-    done()
+    let target = call.query.required("target")?;
+    let revoke = |manage: &Manage| manage.revoke(principal, subject, role, target);
+    attempt(call, call.query.flag("dryRun")?, revoke, |()| json!({}))
 }

@@ -1,9 +1,9 @@
 //! The management API: a thin face of `manage`. Reads paths, queries and bodies, and writes JSON; decides nothing.
 
 mod account;
+mod apply;
 mod audit;
 mod explain;
-mod fields;
 mod grant;
 mod openapi;
 mod personal_token;
@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use crate::domain::Principal;
 use crate::failure::{Dialect, Failure};
 use crate::manage::{Listing, Manage, Page};
+use crate::manifest::fields;
 
 use fields::Fields;
 use query::{Query, percent_decode};
@@ -154,12 +155,14 @@ routes! {
     "/users/deactivate", "PATCH": "PATCH" Person user::deactivate;
     "/users/activate", "PATCH": "PATCH" Person user::activate;
     "/users/{id}", "GET, DELETE": "GET" Person user::show, "DELETE" Person user::delete;
-    "/teams", "GET, PUT": "GET" Person team::list_all, "PUT" Person team::put;
+    "/teams", "GET, PUT, POST":
+        "GET" Person team::list_all, "PUT" Person team::put, "POST" Person team::put;
     "/teams/user", "GET": "GET" Person team::list_all;
     "/teams/{id}", "GET, DELETE": "GET" Person team::show, "DELETE" Person team::delete;
     "/teams/{id}/members", "GET, POST": "GET" Person team::members, "POST" Person team::add_member;
     "/teams/{id}/members/{email}", "DELETE": "DELETE" Person team::remove_member;
-    "/provider-accounts", "GET, POST": "GET" Person account::list_all, "POST" Person account::create;
+    "/provider-accounts", "GET, POST, PUT":
+        "GET" Person account::list_all, "POST" Person account::create, "PUT" Person account::put;
     "/provider-accounts/{id}", "GET, PATCH, DELETE":
         "GET" Person account::show, "PATCH" Person account::update, "DELETE" Person account::delete;
     "/provider-accounts/{id}/credential", "PUT": "PUT" Person account::set_credential;
@@ -172,10 +175,16 @@ routes! {
     "/tokens/{id}", "GET, PATCH, DELETE":
         "GET" Person token::show, "PATCH" Person token::rename, "DELETE" Person token::revoke;
     "/tokens/{id}/rotate", "POST": "POST" Person token::rotate;
-    "/virtual-accounts", "GET, PUT":
-        "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put;
+    "/virtual-accounts", "GET, PUT, POST":
+        "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put,
+        "POST" Person virtual_account::put;
     "/virtual-accounts/{id}", "GET, DELETE":
         "GET" Person virtual_account::show, "DELETE" Person virtual_account::delete;
+    "/apply", "PUT": "PUT" Person apply::apply;
+    "/delete", "POST": "POST" Person apply::delete;
+    "/dependency-tree", "POST": "POST" Person apply::dependency_tree;
+    "/manifests", "POST": "POST" Person apply::apply_all;
+    "/manifests/{kind}/{name}", "GET": "GET" Person apply::export;
     "/virtual-accounts/{id}/token", "GET": "GET" Person virtual_token::first;
     "/virtual-accounts/{id}/regenerate-token", "POST": "POST" Person virtual_token::regenerate;
     "/virtual-accounts/{id}/jwt/{token}", "DELETE": "DELETE" Person virtual_token::revoke;

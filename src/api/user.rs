@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::apply::attempt;
 use super::{Call, Result, data, done, list};
 use crate::authz;
 use crate::domain::{Principal, TenantRole, User};
 use crate::failure::Failure;
 use crate::manage::NewUser;
 
-fn shape(call: &Call, principal: &Principal, user: &User) -> Value {
+pub fn shape(call: &Call, principal: &Principal, user: &User) -> Value {
     let tenant = &call.manage.tenant;
     json!({
         "id": user.email,
@@ -81,8 +82,12 @@ fn email_of_body(call: &Call) -> Result<String> {
 }
 
 pub fn deactivate(call: &Call, principal: &Principal) -> Result {
-    call.manage.deactivate_user(principal, &email_of_body(call)?)?;
-    done()
+    let mut fields = call.fields()?;
+    let email = fields.required_text("email")?;
+    let dry_run = fields.flag("dryRun")?;
+    fields.ignore(&["tenantName"]);
+    fields.finish()?;
+    attempt(call, dry_run, |manage| manage.deactivate_user(principal, &email), |()| json!({}))
 }
 
 pub fn activate(call: &Call, principal: &Principal) -> Result {
@@ -91,6 +96,6 @@ pub fn activate(call: &Call, principal: &Principal) -> Result {
 }
 
 pub fn delete(call: &Call, principal: &Principal) -> Result {
-    call.manage.delete_user(principal, call.id(), call.query.flag("forceDelete")?)?;
-    done()
+    let (force, dry_run) = (call.query.flag("forceDelete")?, call.query.flag("dryRun")?);
+    attempt(call, dry_run, |manage| manage.delete_user(principal, call.id(), force), |()| json!({}))
 }

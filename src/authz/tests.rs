@@ -86,7 +86,7 @@ fn token(owner: Owner) -> Token {
         id: TokenId::parse(&token_id(&name)).unwrap(),
         owner,
         name: SlugName::parse("key").unwrap(),
-        secret_hash: String::new(),
+        secret_hash: crate::secret::SecretHash::of(""),
         expires_at: None,
         created_at: NOW,
         created_by: String::new(),

@@ -4,15 +4,17 @@
 //! [`draft::Draft`] (writes, guards, audit entry), commit. When another change got in between, the whole
 //! operation is run again on the new state, authorization included, so nothing is decided on stale grounds.
 
+mod access_diff;
 mod account;
+mod apply;
 mod audit;
+mod build;
 mod clock;
 mod destination;
 mod draft;
 mod explain;
 mod grant;
 mod personal_token;
-mod price;
 mod settings;
 mod team;
 mod token;
@@ -21,18 +23,19 @@ mod user;
 mod virtual_account;
 mod virtual_token;
 
-pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedModel, Price, per_thousand};
+pub use access_diff::{AccessDiff, AccessLine};
+pub use account::{AccountChange, AccountView, OfferedModel};
+pub use apply::{Applied, Effect, MAX_DOCUMENTS, Manner, Outcome, Shown};
 pub use audit::{Attempt, AuditDesk, AuditVerdict};
 pub use explain::Missing;
 pub use grant::GrantFilter;
 pub use settings::SettingsChange;
-pub use team::TeamSpec;
 pub use token::{Minted, NewToken, TokenOwner, TokenView, Validity};
 pub use user::NewUser;
-pub use virtual_account::{Permission, VirtualAccountSpec, VirtualAccountView};
+pub use virtual_account::VirtualAccountView;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::authn;
 use crate::authz::{self, Action, Decision, Resource};
@@ -40,7 +43,7 @@ use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
 use crate::id::InvalidName;
-use crate::store::{CommitError, Store, World};
+use crate::store::{Change, CommitError, Store, World};
 use crate::usage::UsageReader;
 
 use draft::Draft;
@@ -66,6 +69,8 @@ pub struct Manage {
     pub usage: Arc<dyn UsageReader>,
     /// Refused attempts on their way to the audit log.
     pub audit: AuditDesk,
+    /// Changes are only tried: what they would do to access is kept here, and nothing is done.
+    pub trial: Option<Mutex<AccessDiff>>,
 }
 
 /// A part of a list.
@@ -177,6 +182,36 @@ impl Manage {
         account::managed(&view, account).map(|_| ())
     }
 
+    /// Tries an operation: checks all that it checks, does nothing, and says what it would do to access.
+    ///
+    /// # Errors
+    /// Whatever the operation refuses.
+    pub fn dry_run<T>(
+        &self,
+        operation: impl FnOnce(&Self) -> Result<T, Failure>,
+    ) -> Result<(T, AccessDiff), Failure> {
+        let trial = Self {
+            store: Arc::clone(&self.store),
+            tenant: self.tenant.clone(),
+            demo: self.demo,
+            usage: Arc::clone(&self.usage),
+            audit: AuditDesk::default(),
+            trial: Some(Mutex::default()),
+        };
+        let answer = operation(&trial)?;
+        let diff = trial.trial.unwrap_or_default().into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((answer, diff))
+    }
+
+    /// What a change would do to access.
+    fn would_do(&self, view: &View, change: &Change) -> Result<AccessDiff, Failure> {
+        let after = self.store.preview(&view.world, change).map_err(|error| {
+            log::error!("a change that is tried holds an object that can not be used: {error}");
+            Failure::Internal
+        })?;
+        Ok(access_diff::diff(&view.world, &after, change, view.now))
+    }
+
     /// Runs one operation to its end: `build` decides on a state, and what it drafts is committed. When the
     /// state changed under it, it is run again.
     fn change<T>(
@@ -194,6 +229,11 @@ impl Manage {
                 draft.check_actor(actor);
             }
             let Some(change) = draft.into_change() else { return Ok(answer) };
+            if let Some(trial) = &self.trial {
+                let diff = self.would_do(&view, &change)?;
+                *trial.lock().unwrap_or_else(PoisonError::into_inner) = diff;
+                return Ok(answer);
+            }
             match self.store.commit(change) {
                 Ok(_) => return Ok(answer),
                 Err(CommitError::Conflict(key)) => {
@@ -223,6 +263,14 @@ fn refused(text: impl Into<Cow<'static, str>>) -> Failure {
 
 fn invalid(error: InvalidName) -> Failure {
     Failure::Unprocessable(error.0.into())
+}
+
+/// Says of which field of a manifest a refusal speaks.
+fn in_field(field: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Unprocessable(text) => refused(format!("The field '{field}': {text}")),
+        other => other,
+    }
 }
 
 /// The same words whether it is not there or not to be seen.

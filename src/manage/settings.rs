@@ -110,7 +110,7 @@ fn checked_days(name: &str, days: Option<u64>) -> Result<Option<u32>, Failure> {
 }
 
 /// The personal access tokens that work now and would not with these settings: some of them, and how many.
-fn ended_by(view: &View, settings: &Settings) -> (Vec<String>, usize) {
+pub(super) fn ended_by(view: &View, settings: &Settings) -> (Vec<String>, usize) {
     if settings.pat_max_validity_days == view.world.settings().pat_max_validity_days {
         return (Vec::new(), 0);
     }

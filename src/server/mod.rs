@@ -193,6 +193,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         demo,
         usage: Arc::clone(&usage) as Arc<dyn UsageReader>,
         audit: AuditDesk::default(),
+        trial: None,
     };
     let gateway = Arc::new(Gateway {
         relay,

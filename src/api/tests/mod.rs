@@ -3,6 +3,7 @@
 mod audit;
 mod explain;
 mod hostile;
+mod manifests;
 mod operations;
 mod policy;
 mod races;
@@ -56,6 +57,7 @@ impl House {
             demo: false,
             usage: Arc::clone(&reports) as Arc<dyn UsageReader>,
             audit: AuditDesk::default(),
+            trial: None,
         };
         Self { manage, reports, said: Mutex::default() }
     }

@@ -40,6 +40,7 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("GET", "/teams", Value::Null),
         ("GET", "/teams/user", Value::Null),
         ("PUT", "/teams", team("new")),
+        ("POST", "/teams", team("new")),
         ("PUT", "/teams", team("search")),
         ("GET", "/teams/search", Value::Null),
         ("GET", "/teams/hidden", Value::Null),
@@ -53,6 +54,9 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("DELETE", "/teams/hidden/members/hidden@x.io", Value::Null),
         ("GET", "/provider-accounts", Value::Null),
         ("POST", "/provider-accounts", json!({"manifest": account("new")})),
+        ("PUT", "/provider-accounts", json!({"manifest": account("new")})),
+        ("PUT", "/provider-accounts", json!({"manifest": account("main")})),
+        ("PUT", "/provider-accounts", json!({"manifest": account("other")})),
         ("GET", "/provider-accounts/main", Value::Null),
         ("GET", "/provider-accounts/other", Value::Null),
         ("PATCH", "/provider-accounts/main", json!({"headers": {"x-team": "a"}})),
@@ -94,6 +98,7 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("POST", "/tokens/{app}/rotate", json!({"gracePeriodInMinutes": 0})),
         ("GET", "/virtual-accounts", Value::Null),
         ("PUT", "/virtual-accounts", json!({"manifest": {"type": "virtual-account", "name": "new"}})),
+        ("POST", "/virtual-accounts", json!({"manifest": {"type": "virtual-account", "name": "new"}})),
         ("GET", "/virtual-accounts/app", Value::Null),
         ("DELETE", "/virtual-accounts/app", Value::Null),
         ("PATCH", "/tokens/{plain}", json!({"name": "renamed"})),
@@ -121,6 +126,32 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("GET", "/explain?subject=user:access@x.io&model=main/none", Value::Null),
         ("GET", "/audit", Value::Null),
         ("GET", "/audit/verify", Value::Null),
+        ("PUT", "/apply", json!({"manifest": account("main")})),
+        ("PUT", "/apply", json!({"manifest": account("other")})),
+        ("PUT", "/apply", json!({"manifest": account("none")})),
+        ("PUT", "/apply", team("search")),
+        (
+            "PUT",
+            "/apply",
+            json!({"manifest": {"type": "settings", "name": "settings", "pat_may_mint": true}}),
+        ),
+        ("POST", "/manifests", json!({"manifests": [account("main")]})),
+        ("POST", "/manifests", json!({"manifests": [account("main"), account("other")]})),
+        ("POST", "/manifests", json!({"manifests": []})),
+        ("POST", "/delete", json!({"manifest": {"type": "provider-account/openai", "name": "main"}})),
+        ("POST", "/delete", json!({"manifest": {"type": "provider-account/openai", "name": "other"}})),
+        ("POST", "/delete", json!({"manifest": {"type": "team", "name": "search"}})),
+        ("POST", "/delete", json!({"manifest": {"type": "team", "name": "hidden"}})),
+        ("POST", "/delete", json!({"manifest": {"type": "role-binding", "name": "none"}})),
+        ("POST", "/dependency-tree", json!({"manifests": []})),
+        ("GET", "/manifests/user/plain@x.io", Value::Null),
+        ("GET", "/manifests/user/hidden@x.io", Value::Null),
+        ("GET", "/manifests/team/search", Value::Null),
+        ("GET", "/manifests/team/hidden", Value::Null),
+        ("GET", "/manifests/provider-account/main", Value::Null),
+        ("GET", "/manifests/provider-account/other", Value::Null),
+        ("GET", "/manifests/virtual-account/app", Value::Null),
+        ("GET", "/manifests/settings/settings", Value::Null),
     ]
 }
 
@@ -166,6 +197,10 @@ fn table() -> String {
     for (method, path, body) in requests() {
         let shown = match body.pointer("/manifest/name") {
             Some(name) => format!(" manifest {name}"),
+            None if body["manifests"].is_array() => {
+                let names = body["manifests"].as_array().unwrap().iter().map(|one| one["name"].to_string());
+                format!(" manifests {}", names.collect::<Vec<_>>().join(", "))
+            }
             None if body.is_null() => String::new(),
             None => format!(" {body}"),
         };

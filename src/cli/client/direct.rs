@@ -35,8 +35,14 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         Err(error) => return Err(ClientError::Store(error.to_string())),
     };
     let usage = Arc::new(UsageFile::new(folder));
-    let manage =
-        Manage { store, tenant: config.tenant.name.clone(), demo: false, usage, audit: AuditDesk::default() };
+    let manage = Manage {
+        store,
+        tenant: config.tenant.name.clone(),
+        demo: false,
+        usage,
+        audit: AuditDesk::default(),
+        trial: None,
+    };
     let principal = Principal::LocalAdministrator { uid: rustix::process::geteuid().as_raw() };
     Ok(Box::new(DirectTransport { manage, principal }))
 }
