@@ -1,9 +1,12 @@
 //! The management API: a thin face of `manage`. Reads paths, queries and bodies, and writes JSON; decides nothing.
 
 mod account;
+mod collaborator;
+mod directory;
 mod fields;
 mod grant;
 mod query;
+mod role;
 mod session;
 mod subject;
 mod team;
@@ -142,12 +145,21 @@ routes! {
     "/users/roles", "PATCH": "PATCH" Person user::set_roles;
     "/users/deactivate", "PATCH": "PATCH" Person user::deactivate;
     "/users/activate", "PATCH": "PATCH" Person user::activate;
+    "/users/invite", "POST": "POST" Person directory::invite;
     "/users/{id}", "GET, DELETE": "GET" Person user::show, "DELETE" Person user::delete;
+    "/x/users/info", "GET": "GET" Token directory::who;
+    "/x/users/{id}/resources", "GET": "GET" Person directory::user_resources;
+    "/x/users/{id}/permissions", "GET": "GET" Person directory::user_permissions;
+    "/x/users/{id}/teams", "GET": "GET" Person directory::user_teams;
     "/teams", "GET, PUT": "GET" Person team::list_all, "PUT" Person team::put;
     "/teams/user", "GET": "GET" Person team::list_all;
     "/teams/{id}", "GET, DELETE": "GET" Person team::show, "DELETE" Person team::delete;
     "/teams/{id}/members", "GET, POST": "GET" Person team::members, "POST" Person team::add_member;
     "/teams/{id}/members/{email}", "DELETE": "DELETE" Person team::remove_member;
+    "/teams/{id}/managers", "GET, POST":
+        "GET" Person directory::team_managers, "POST" Person directory::add_team_manager;
+    "/teams/{id}/managers/{email}", "DELETE": "DELETE" Person directory::remove_team_manager;
+    "/teams/{id}/permissions", "GET": "GET" Person directory::team_permissions;
     "/provider-accounts", "GET, POST": "GET" Person account::list_all, "POST" Person account::create;
     "/provider-accounts/{id}", "GET, PATCH, DELETE":
         "GET" Person account::show, "PATCH" Person account::update, "DELETE" Person account::delete;
@@ -157,11 +169,17 @@ routes! {
     "/provider-integrations", "GET": "GET" Person account::list_models;
     "/grants", "GET, POST, DELETE":
         "GET" Person grant::list_all, "POST" Person grant::create, "DELETE" Person grant::delete;
+    "/collaborators", "GET, POST, DELETE":
+        "GET" Person collaborator::list_all, "POST" Person collaborator::create, "DELETE" Person collaborator::delete;
+    "/roles", "GET": "GET" Person role::list_all;
+    "/roles/{id}", "GET": "GET" Person role::show;
+    "/fqn/{type}", "GET": "GET" Person directory::fqn;
     "/tokens", "GET, POST": "GET" Person token::list_all, "POST" Person token::create;
     "/tokens/{id}", "GET, DELETE": "GET" Person token::show, "DELETE" Person token::revoke;
     "/tokens/{id}/rotate", "POST": "POST" Person token::rotate;
     "/virtual-accounts", "GET, PUT":
         "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put;
+    "/virtual-accounts/exists", "GET": "GET" Person directory::virtual_account_exists;
     "/virtual-accounts/{id}", "GET, DELETE":
         "GET" Person virtual_account::show, "DELETE" Person virtual_account::delete;
     "/usage/report", "GET": "GET" Person usage::report;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Call, Result, data, done, list, subject};
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
-use crate::manage::{Permission, VirtualAccountSpec, VirtualAccountView};
+use crate::manage::{Permission, VirtualAccountFilter, VirtualAccountSpec, VirtualAccountView};
 
 /// A date when the time is the end of that day, as the contract writes it; else the time.
 fn expiration(end: UnixMillis) -> String {
@@ -57,7 +57,13 @@ fn shape(call: &Call, view: &VirtualAccountView) -> Value {
 
 pub fn list_all(call: &Call, principal: &Principal) -> Result {
     let page = call.query.page()?;
-    let accounts = call.manage.virtual_accounts(principal, page)?;
+    let expired = call.query.get("isExpired")?.is_some();
+    let filter = VirtualAccountFilter {
+        name: call.query.get("nameSearchQuery")?.unwrap_or_default().to_owned(),
+        owned_by: call.query.get("ownedByTeams")?.map(|teams| teams.split(',').map(str::to_owned).collect()),
+        expired: if expired { Some(call.query.flag("isExpired")?) } else { None },
+    };
+    let accounts = call.manage.virtual_accounts_like(principal, &filter, page)?;
     list(&accounts, page, |account| shape(call, account))
 }
 

@@ -5,7 +5,9 @@
 //! operation is run again on the new state, authorization included, so nothing is decided on stale grounds.
 
 mod account;
+mod collaborator;
 mod destination;
+mod directory;
 mod draft;
 mod grant;
 mod price;
@@ -16,6 +18,8 @@ mod user;
 mod virtual_account;
 
 pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedModel, Price, per_thousand};
+pub use collaborator::Resource;
+pub use directory::{HeldRole, Membership, TEAM_MANAGER, VirtualAccountFilter};
 pub use grant::GrantFilter;
 pub use team::TeamSpec;
 pub use token::{Minted, NewToken, TokenOwner, Validity};

@@ -206,7 +206,7 @@ impl Manage {
     }
 }
 
-fn visible<'v>(view: &'v View, email: &str) -> Result<&'v Versioned<User>, Failure> {
+pub(super) fn visible<'v>(view: &'v View, email: &str) -> Result<&'v Versioned<User>, Failure> {
     let user = view.world.user(email).filter(|user| authz::may_see_user(&view.principal, user));
     user.ok_or_else(|| not_found("user", email))
 }

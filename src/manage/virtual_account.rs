@@ -6,13 +6,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft, delete_grants_of};
-use super::{Listing, MAX_TAGS, Manage, Page, View, check_text, grant, invalid, not_found, refused, user};
+use super::{MAX_TAGS, Manage, View, check_text, grant, invalid, not_found, refused, user};
 use crate::authz;
 use crate::clock::UnixMillis;
 use crate::domain::{Grant, GrantSource, Owner, Principal, Role, Subject, Target, VirtualAccount};
 use crate::failure::Failure;
 use crate::id::SlugName;
 use crate::store::{Key, Object, Versioned};
+
+/// A path of the API.
+const RESERVED: &str = "exists";
 
 const MAX_TAG_KEY_BYTES: usize = 128;
 const MAX_TAG_VALUE_CHARS: usize = 128;
@@ -53,22 +56,6 @@ pub struct VirtualAccountView {
 }
 
 impl Manage {
-    /// All virtual accounts.
-    ///
-    /// # Errors
-    /// When the caller is no administrator.
-    pub fn virtual_accounts(
-        &self,
-        principal: &Principal,
-        page: Page,
-    ) -> Result<Listing<VirtualAccountView>, Failure> {
-        let view = self.view(principal)?;
-        view.require_admin()?;
-        let Listing { items, total } = page.cut(view.world.virtual_accounts());
-        let items = items.into_iter().map(|account| self.shown(&view, &account.value, None)).collect();
-        Ok(Listing { items, total })
-    }
-
     /// One virtual account.
     ///
     /// # Errors
@@ -92,6 +79,9 @@ impl Manage {
         self.change(principal, |view| {
             view.require_admin()?;
             let name = SlugName::parse(&spec.name).map_err(invalid)?;
+            if name.as_str() == RESERVED {
+                return Err(refused(format!("'{name}' is not free as a virtual account's name")));
+            }
             check_tags(&spec.tags)?;
             let old = view.world.virtual_account(name.as_str());
             let account = VirtualAccount {
@@ -237,7 +227,7 @@ impl Manage {
     }
 
     /// The account as it is, or as it will be with these targets in place of the manifest's grants.
-    fn shown(
+    pub(super) fn shown(
         &self,
         view: &View,
         account: &Arc<VirtualAccount>,

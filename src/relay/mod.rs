@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use answer::{After, Answer};
 pub use calls::Calls;
-pub use endpoint::{Destination, Endpoint, find};
+pub use endpoint::{Destination, Endpoint, find, find_below};
 pub use headers::sane_request_id;
 
 use crate::authz::Permit;
@@ -139,9 +139,7 @@ impl Relay {
     /// # Errors
     /// `Unauthenticated`, whatever the reason.
     pub fn authenticate(&self, head: &RequestHead, world: &World) -> Result<Principal, Failure> {
-        head.headers
-            .one("authorization")
-            .and_then(authn::bearer)
+        authn::presented(head)
             .and_then(|token| authn::authenticate(token, world, UnixMillis::now()).ok())
             .ok_or(Failure::Unauthenticated)
     }
