@@ -14,6 +14,7 @@ mod http;
 mod id;
 mod logging;
 mod manage;
+mod manifest;
 mod metrics;
 mod net;
 mod ops;

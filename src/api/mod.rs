@@ -1,9 +1,9 @@
 //! The management API: a thin face of `manage`. Reads paths, queries and bodies, and writes JSON; decides nothing.
 
 mod account;
+mod apply;
 mod collaborator;
 mod directory;
-mod fields;
 mod grant;
 mod query;
 mod role;
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::domain::Principal;
 use crate::failure::{Dialect, Failure};
 use crate::manage::{Listing, Manage, Page};
+use crate::manifest::fields;
 
 use fields::Fields;
 use query::{Query, percent_decode};
@@ -151,7 +152,8 @@ routes! {
     "/x/users/{id}/resources", "GET": "GET" Person directory::user_resources;
     "/x/users/{id}/permissions", "GET": "GET" Person directory::user_permissions;
     "/x/users/{id}/teams", "GET": "GET" Person directory::user_teams;
-    "/teams", "GET, PUT": "GET" Person team::list_all, "PUT" Person team::put;
+    "/teams", "GET, PUT, POST":
+        "GET" Person team::list_all, "PUT" Person team::put, "POST" Person team::put;
     "/teams/user", "GET": "GET" Person team::list_all;
     "/teams/{id}", "GET, DELETE": "GET" Person team::show, "DELETE" Person team::delete;
     "/teams/{id}/members", "GET, POST": "GET" Person team::members, "POST" Person team::add_member;
@@ -160,7 +162,8 @@ routes! {
         "GET" Person directory::team_managers, "POST" Person directory::add_team_manager;
     "/teams/{id}/managers/{email}", "DELETE": "DELETE" Person directory::remove_team_manager;
     "/teams/{id}/permissions", "GET": "GET" Person directory::team_permissions;
-    "/provider-accounts", "GET, POST": "GET" Person account::list_all, "POST" Person account::create;
+    "/provider-accounts", "GET, POST, PUT":
+        "GET" Person account::list_all, "POST" Person account::create, "PUT" Person account::put;
     "/provider-accounts/{id}", "GET, PATCH, DELETE":
         "GET" Person account::show, "PATCH" Person account::update, "DELETE" Person account::delete;
     "/provider-accounts/{id}/credential", "PUT": "PUT" Person account::set_credential;
@@ -177,11 +180,17 @@ routes! {
     "/tokens", "GET, POST": "GET" Person token::list_all, "POST" Person token::create;
     "/tokens/{id}", "GET, DELETE": "GET" Person token::show, "DELETE" Person token::revoke;
     "/tokens/{id}/rotate", "POST": "POST" Person token::rotate;
-    "/virtual-accounts", "GET, PUT":
-        "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put;
+    "/virtual-accounts", "GET, PUT, POST":
+        "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put,
+        "POST" Person virtual_account::put;
     "/virtual-accounts/exists", "GET": "GET" Person directory::virtual_account_exists;
     "/virtual-accounts/{id}", "GET, DELETE":
         "GET" Person virtual_account::show, "DELETE" Person virtual_account::delete;
+    "/apply", "PUT": "PUT" Person apply::apply;
+    "/delete", "POST": "POST" Person apply::delete;
+    "/dependency-tree", "POST": "POST" Person apply::dependency_tree;
+    "/manifests", "POST": "POST" Person apply::apply_all;
+    "/manifests/{kind}/{name}", "GET": "GET" Person apply::export;
     "/usage/report", "GET": "GET" Person usage::report;
 }
 

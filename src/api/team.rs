@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Result, data, done, list, subject};
+use super::{Call, Result, apply, data, done, list, subject};
 use crate::authz;
 use crate::domain::{Principal, Team};
-use crate::manage::TeamSpec;
+use crate::manifest;
 
-fn shape(call: &Call, principal: &Principal, team: &Team) -> Value {
+pub fn shape(call: &Call, principal: &Principal, team: &Team) -> Value {
     let tenant = &call.manage.tenant;
     json!({
         "id": team.name,
@@ -17,13 +17,7 @@ fn shape(call: &Call, principal: &Principal, team: &Team) -> Value {
         "createdBySubject": subject::administrators(),
         "createdAt": team.created_at.to_iso(),
         "updatedAt": team.updated_at.to_iso(),
-        "manifest": {
-            "type": "team",
-            "name": team.name,
-            "description": team.description,
-            "members": team.members,
-            "managers": team.managers,
-        },
+        "manifest": manifest::team(team),
         "isEditable": authz::may_manage_team(principal, team),
         "members": team.members,
         "totalMemberCount": team.members.len(),
@@ -43,24 +37,7 @@ pub fn show(call: &Call, principal: &Principal) -> Result {
 }
 
 pub fn put(call: &Call, principal: &Principal) -> Result {
-    call.manage.require_admin(principal)?;
-    let mut fields = call.fields()?;
-    let mut manifest = fields.manifest()?;
-    let dry_run = fields.flag("dryRun")?;
-    fields.finish()?;
-    if manifest.required_text("type")? != "team" {
-        return Err(manifest.refusal("type", "must be 'team'"));
-    }
-    let spec = TeamSpec {
-        name: manifest.required_text("name")?,
-        description: manifest.text("description")?.unwrap_or_default(),
-        members: manifest.required_texts("members")?,
-        managers: manifest.texts("managers")?.unwrap_or_default(),
-    };
-    manifest.ignore(&["displayName", "ownedBy", "tags", "identity_provider_mapping"]);
-    manifest.finish()?;
-    let team = call.manage.put_team(principal, &spec, dry_run)?;
-    data(shape(call, principal, &team))
+    apply::put(call, principal, "team", false)
 }
 
 pub fn delete(call: &Call, principal: &Principal) -> Result {

@@ -8,7 +8,7 @@ use crate::domain::{Principal, TenantRole, User};
 use crate::failure::Failure;
 use crate::manage::NewUser;
 
-fn shape(call: &Call, principal: &Principal, user: &User) -> Value {
+pub fn shape(call: &Call, principal: &Principal, user: &User) -> Value {
     let tenant = &call.manage.tenant;
     json!({
         "id": user.email,

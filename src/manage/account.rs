@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft};
-use super::{Listing, Manage, Page, View, destination, invalid, not_found, price, refused};
+use super::{Listing, Manage, Page, View, destination, invalid, not_found, refused};
 use crate::authz;
 use crate::clock::UnixMillis;
-use crate::domain::{Grant, Model, ModelType, Principal, ProviderAccount, ProviderType};
+use crate::domain::{Grant, Model, Principal, ProviderAccount, ProviderType};
 use crate::failure::Failure;
 use crate::id::{AccountName, ModelName};
+use crate::manifest::{AccountAccess, ModelSpec, Price};
 use crate::secret::Secret;
 use crate::store::{Account, Key, Object};
 
@@ -19,28 +20,9 @@ use crate::store::{Account, Key, Object};
 const MAX_MODELS: usize = 2000;
 const MAX_MODEL_ID_BYTES: usize = 256;
 
-const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
+pub(super) const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 /// Never dialled: the demo's provider answers by itself.
-const DEMO_BASE_URL: &str = "http://demo.invalid";
-
-/// A provider account to be made.
-#[derive(Debug)]
-pub struct AccountSpec {
-    /// Its name.
-    pub name: String,
-    /// The word after `provider-account/`.
-    pub provider: String,
-    /// Where it is; OpenAI itself when nothing is said.
-    pub base_url: Option<String>,
-    /// The provider's key.
-    pub api_key: Option<Secret>,
-    /// Headers added to every call.
-    pub headers: BTreeMap<String, String>,
-    /// PEM.
-    pub ca_certificates: Option<String>,
-    /// The models to begin with.
-    pub models: Vec<ModelSpec>,
-}
+pub(super) const DEMO_BASE_URL: &str = "http://demo.invalid";
 
 /// What changes of a provider account. The outer `None` leaves a thing as it is, the inner one removes it.
 #[derive(Debug, Default)]
@@ -55,51 +37,6 @@ pub struct AccountChange {
     pub api_key: Option<Option<Secret>>,
 }
 
-/// A model to be offered.
-#[derive(Debug)]
-pub struct ModelSpec {
-    /// The part after the slash in `account/name`.
-    pub name: String,
-    /// The provider's own id.
-    pub model_id: String,
-    /// What it is for.
-    pub types: BTreeSet<ModelType>,
-    /// What a million input tokens cost.
-    pub input_price: Option<Price>,
-    /// What a million output tokens cost.
-    pub output_price: Option<Price>,
-}
-
-/// US dollars as decimal text, for a number of tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Price {
-    /// For a million tokens.
-    PerMillion(String),
-    /// For a thousand tokens.
-    PerThousand(String),
-}
-
-impl Price {
-    /// For a million tokens, as exact decimal text.
-    ///
-    /// # Errors
-    /// When it is no price.
-    pub fn per_million(&self) -> Result<String, Failure> {
-        let read = match self {
-            Self::PerMillion(text) => price::decimal(text, 0),
-            Self::PerThousand(text) => price::decimal(text, 3),
-        };
-        read.ok_or_else(|| {
-            refused("A price is a decimal number, not negative, with at most 9 digits before the point and 18 after it")
-        })
-    }
-}
-
-/// The price of a thousand tokens, as exact decimal text, from that of a million.
-pub fn per_thousand(per_million: &str) -> Option<String> {
-    price::decimal(per_million, -3)
-}
-
 /// A provider account as the caller may see it.
 #[derive(Debug)]
 pub struct AccountView {
@@ -109,6 +46,8 @@ pub struct AccountView {
     pub has_api_key: Option<bool>,
     /// Whether the caller manages it.
     pub managed: bool,
+    /// Who has access to it, for managers.
+    pub access: AccountAccess,
 }
 
 /// A model as it is offered.
@@ -133,7 +72,13 @@ impl Manage {
         let view = self.view(principal)?;
         let seen = view.world.accounts().filter(|account| sees(&view, account));
         let Listing { items, total } = page.cut(seen);
-        Ok(Listing { items: items.into_iter().map(|account| shown(&view, &account.spec)).collect(), total })
+        let names = items.iter().map(|account| &account.spec.name).collect();
+        let mut access = access_to(&view, &names);
+        let shown = |account: &Arc<Account>| {
+            let access = access.remove(&account.spec.name);
+            shown_with(&view, &account.spec, access.unwrap_or_default())
+        };
+        Ok(Listing { items: items.into_iter().map(shown).collect(), total })
     }
 
     /// One provider account.
@@ -170,57 +115,6 @@ impl Manage {
         }));
         let items = items.into_iter().map(|(account, model)| offered(&account.spec, model)).collect();
         Ok(Listing { items, total })
-    }
-
-    /// Makes a provider account.
-    ///
-    /// # Errors
-    /// When the caller may not, the spec can not be used, or the name is taken.
-    pub fn create_account(&self, principal: &Principal, spec: &AccountSpec) -> Result<AccountView, Failure> {
-        self.change(principal, |view| {
-            view.require_admin()?;
-            let name = AccountName::parse(&spec.name).map_err(invalid)?;
-            let provider = self.provider(&spec.provider)?;
-            if provider == ProviderType::Demo && (spec.base_url.is_some() || spec.api_key.is_some()) {
-                return Err(refused("A demo account has no base URL and no key"));
-            }
-            let default_url = match provider {
-                ProviderType::Openai => OPENAI_BASE_URL,
-                ProviderType::Demo => DEMO_BASE_URL,
-            };
-            let base_url = spec.base_url.clone().unwrap_or_else(|| default_url.to_owned());
-            destination::endpoint(&base_url)?;
-            if let Some(pem) = &spec.ca_certificates {
-                destination::ca_certificates(pem)?;
-            }
-            if view.world.account(name.as_str()).is_some() {
-                return Err(Failure::Conflict(
-                    format!("There is a provider account '{name}' already").into(),
-                ));
-            }
-            let mut account = ProviderAccount {
-                sealed_api_key: spec.api_key.as_ref().map(|key| self.seal(&name, key)).transpose()?,
-                name,
-                provider,
-                base_url,
-                destination_by_admin: true,
-                headers: destination::headers(&spec.headers)?,
-                ca_certificates: spec.ca_certificates.clone(),
-                models: BTreeMap::new(),
-                manifest: None,
-                created_at: view.now,
-                updated_at: view.now,
-                created_by: view.principal.subject_text(),
-            };
-            for model in &spec.models {
-                insert_model(&mut account, model, view.now)?;
-            }
-            let mut draft = Draft::default();
-            let key = Key::account(account.name.as_str());
-            draft.audit(view, "account.create", &key, Value::Null, account.audited());
-            draft.create(Object::Account(account.clone()));
-            Ok((draft, shown(view, &account)))
-        })
     }
 
     /// Changes the settings of a provider account. A stored key goes along to the same place only: to send calls
@@ -362,7 +256,7 @@ impl Manage {
         })
     }
 
-    fn provider(&self, word: &str) -> Result<ProviderType, Failure> {
+    pub(super) fn provider(&self, word: &str) -> Result<ProviderType, Failure> {
         match word {
             "openai" => Ok(ProviderType::Openai),
             "demo" if self.demo => Ok(ProviderType::Demo),
@@ -372,7 +266,7 @@ impl Manage {
         }
     }
 
-    fn seal(&self, name: &AccountName, key: &Secret) -> Result<String, Failure> {
+    pub(super) fn seal(&self, name: &AccountName, key: &Secret) -> Result<String, Failure> {
         destination::api_key(key)?;
         let sealed = self.store.master_key().seal("account", name.as_str(), "api_key", key);
         sealed.map_err(|_| Failure::Internal)
@@ -397,7 +291,13 @@ pub(super) fn managed<'v>(view: &'v View, name: &str) -> Result<&'v Arc<Account>
     }
 }
 
-fn shown(view: &View, spec: &ProviderAccount) -> AccountView {
+/// What the caller may see of an account.
+pub(super) fn shown(view: &View, spec: &ProviderAccount) -> AccountView {
+    let access = access_to(view, &BTreeSet::from([&spec.name])).remove(&spec.name);
+    shown_with(view, spec, access.unwrap_or_default())
+}
+
+fn shown_with(view: &View, spec: &ProviderAccount, access: AccountAccess) -> AccountView {
     let name = spec.name.as_str();
     let managed = authz::may_manage_account(&view.principal, name, &view.world);
     let has_api_key = managed.then_some(spec.sealed_api_key.is_some());
@@ -406,10 +306,25 @@ fn shown(view: &View, spec: &ProviderAccount) -> AccountView {
         spec.base_url.clear();
         spec.headers.clear();
         spec.ca_certificates = None;
+        spec.manifest = None;
         let usable = |model: &str| authz::may_use(&view.principal, spec.name.as_str(), model, &view.world);
         spec.models.retain(|model, _| usable(model.as_str()));
     }
-    AccountView { spec, has_api_key, managed }
+    let access = if managed { access } else { AccountAccess::default() };
+    AccountView { spec, has_api_key, managed, access }
+}
+
+/// Who has access to accounts, in one pass over the grants.
+fn access_to(view: &View, accounts: &BTreeSet<&AccountName>) -> BTreeMap<AccountName, AccountAccess> {
+    let mut all: BTreeMap<AccountName, AccountAccess> = BTreeMap::new();
+    for grant in view.world.grants().filter(|grant| accounts.contains(&grant.target.account)) {
+        let access = all.entry(grant.target.account.clone()).or_default();
+        match &grant.target.model {
+            None => access.collaborators.push((grant.subject.clone(), grant.role)),
+            Some(model) => access.authorized.entry(model.clone()).or_default().push(grant.subject.clone()),
+        }
+    }
+    all
 }
 
 fn offered(account: &ProviderAccount, model: &Model) -> OfferedModel {
@@ -421,7 +336,11 @@ fn offered(account: &ProviderAccount, model: &Model) -> OfferedModel {
     }
 }
 
-fn insert_model(account: &mut ProviderAccount, spec: &ModelSpec, now: UnixMillis) -> Result<Model, Failure> {
+pub(super) fn insert_model(
+    account: &mut ProviderAccount,
+    spec: &ModelSpec,
+    now: UnixMillis,
+) -> Result<Model, Failure> {
     let name = ModelName::parse(&spec.name).map_err(invalid)?;
     let id_allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     if spec.model_id.is_empty()
@@ -454,7 +373,7 @@ fn insert_model(account: &mut ProviderAccount, spec: &ModelSpec, now: UnixMillis
     Ok(model)
 }
 
-fn delete_grants_on(draft: &mut Draft, view: &View, on: impl Fn(&Grant) -> bool) -> Vec<Value> {
+pub(super) fn delete_grants_on(draft: &mut Draft, view: &View, on: impl Fn(&Grant) -> bool) -> Vec<Value> {
     let mut deleted = Vec::new();
     for grant in view.world.grants().filter(|grant| on(grant)) {
         draft.delete(Key::grant(grant), grant.revision);

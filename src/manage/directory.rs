@@ -150,7 +150,8 @@ impl Manage {
                 })
         });
         let Listing { items, total } = page.cut(wanted);
-        let items = items.into_iter().map(|account| self.shown(&view, &account.value, None)).collect();
+        let items =
+            items.into_iter().map(|account| self.shown_virtual_account(&view, &account.value)).collect();
         Ok(Listing { items, total })
     }
 

@@ -11,7 +11,7 @@
 //! The user who acts is only *checked*: nobody's change lands after they were demoted, and nothing is hung onto
 //! them that their own end would have to find.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ use crate::store::{Account, Change, Expect, Key, Object, Versioned, Write};
 pub(super) struct Draft {
     change: Change,
     written: BTreeSet<Key>,
-    guards: Vec<(Object, u64)>,
+    guards: BTreeMap<Key, (Object, u64)>,
     actor: Option<(Key, u64)>,
 }
 
@@ -61,22 +61,40 @@ impl Draft {
 
     /// Relies on a user staying as it is.
     pub(super) fn guard_user(&mut self, user: &Versioned<User>) {
-        self.guards.push((Object::User(User::clone(user)), user.revision));
+        let guard = || (Object::User(User::clone(user)), user.revision);
+        self.guards.entry(Key::user(user.email.as_str())).or_insert_with(guard);
     }
 
     /// Relies on a team staying as it is.
     pub(super) fn guard_team(&mut self, team: &Versioned<Team>) {
-        self.guards.push((Object::Team(Team::clone(team)), team.revision));
+        let guard = || (Object::Team(Team::clone(team)), team.revision);
+        self.guards.entry(Key::team(team.name.as_str())).or_insert_with(guard);
     }
 
     /// Relies on a virtual account staying as it is.
     pub(super) fn guard_virtual_account(&mut self, account: &Versioned<VirtualAccount>) {
-        self.guards.push((Object::VirtualAccount(VirtualAccount::clone(account)), account.revision));
+        let guard = || (Object::VirtualAccount(VirtualAccount::clone(account)), account.revision);
+        self.guards.entry(Key::virtual_account(account.name.as_str())).or_insert_with(guard);
     }
 
     /// Relies on a provider account staying as it is.
     pub(super) fn guard_account(&mut self, account: &Account) {
-        self.guards.push((Object::Account(account.spec.clone()), account.revision));
+        let guard = || (Object::Account(account.spec.clone()), account.revision);
+        self.guards.entry(Key::account(account.spec.name.as_str())).or_insert_with(guard);
+    }
+
+    /// What was put together elsewhere, guards and all.
+    pub(super) fn of_change(change: Change) -> Self {
+        let written = change.writes.iter().map(|write| match write {
+            Write::Put(object, _) => object.key(),
+            Write::Delete(key, _) | Write::Check(key, _) => key.clone(),
+        });
+        Self { written: written.collect(), change, ..Self::default() }
+    }
+
+    /// Whether nothing would be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.change.writes.is_empty()
     }
 
     /// Records what is done.
@@ -103,7 +121,7 @@ impl Draft {
         if self.change.writes.is_empty() {
             return None;
         }
-        for (object, revision) in std::mem::take(&mut self.guards) {
+        for (object, revision) in std::mem::take(&mut self.guards).into_values() {
             self.replace(object, revision);
         }
         if let Some((key, revision)) = self.actor.take()
@@ -140,6 +158,7 @@ impl Audited for VirtualAccount {
     fn audited(&self) -> Value {
         json!({
             "name": self.name, "tags": self.tags, "createdBy": self.created_by,
+            "ownedBy": self.owned_by, "autoRotate": self.auto_rotate,
             "expiresAt": self.expires_at.map(crate::clock::UnixMillis::to_iso),
         })
     }

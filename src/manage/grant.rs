@@ -133,7 +133,7 @@ pub(super) fn find<'v>(
     view.world.grants_of(subject).iter().find(|grant| grant.role == role && grant.target == *target)
 }
 
-fn check_role(subject: &Subject, role: Role, target: &Target) -> Result<(), Failure> {
+pub(super) fn check_role(subject: &Subject, role: Role, target: &Target) -> Result<(), Failure> {
     if role == Role::Manager && target.model.is_some() {
         return Err(refused(
             "A provider account is managed as a whole; the manager role is not given on a model",
@@ -163,7 +163,7 @@ pub(super) fn guard_target(draft: &mut Draft, view: &View, target: &Target) -> R
 }
 
 /// Makes sure that whoever is given something is there and stays.
-fn guard_subject(draft: &mut Draft, view: &View, subject: &Subject) -> Result<(), Failure> {
+pub(super) fn guard_subject(draft: &mut Draft, view: &View, subject: &Subject) -> Result<(), Failure> {
     let missing = || refused(format!("There is no {subject}"));
     match subject {
         Subject::User(email) => draft.guard_user(user::named(view, email.as_str())?),

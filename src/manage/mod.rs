@@ -4,27 +4,30 @@
 //! [`draft::Draft`] (writes, guards, audit entry), commit. When another change got in between, the whole
 //! operation is run again on the new state, authorization included, so nothing is decided on stale grounds.
 
+mod access_diff;
 mod account;
+mod apply;
+mod build;
 mod collaborator;
 mod destination;
 mod directory;
 mod draft;
 mod grant;
-mod price;
 mod team;
 mod token;
 mod usage;
 mod user;
 mod virtual_account;
 
-pub use account::{AccountChange, AccountSpec, AccountView, ModelSpec, OfferedModel, Price, per_thousand};
+pub use access_diff::{AccessDiff, AccessLine};
+pub use account::{AccountChange, AccountView, OfferedModel};
+pub use apply::{Action, Applied, MAX_DOCUMENTS, Manner, Outcome, Shown};
 pub use collaborator::Resource;
 pub use directory::{HeldRole, Membership, TEAM_MANAGER, VirtualAccountFilter};
 pub use grant::GrantFilter;
-pub use team::TeamSpec;
 pub use token::{Minted, NewToken, TokenOwner, Validity};
 pub use user::NewUser;
-pub use virtual_account::{Permission, VirtualAccountSpec, VirtualAccountView};
+pub use virtual_account::VirtualAccountView;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -211,6 +214,14 @@ fn refused(text: impl Into<Cow<'static, str>>) -> Failure {
 
 fn invalid(error: InvalidName) -> Failure {
     Failure::Unprocessable(error.0.into())
+}
+
+/// Says of which field of a manifest a refusal speaks.
+fn in_field(field: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Unprocessable(text) => refused(format!("The field '{field}': {text}")),
+        other => other,
+    }
 }
 
 /// The same words whether it is not there or not to be seen.

@@ -6,31 +6,18 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft, delete_grants_of};
-use super::{Listing, Manage, Page, View, check_text, invalid, not_found, refused, user};
+use super::{Listing, Manage, Page, View, in_field, not_found, refused, user};
 use crate::authz;
 use crate::domain::{Principal, Subject, Team};
 use crate::failure::Failure;
-use crate::id::{Email, TeamName};
+use crate::id::Email;
 use crate::store::{Key, Object, Versioned};
 
 /// Members of one team, and managers of one team.
 const MAX_MEMBERS: usize = 10_000;
 
 /// Names with a meaning of their own: the built-in team, and a path of the API.
-const RESERVED: [&str; 2] = [Team::EVERYONE, "user"];
-
-/// A team as it is to be.
-#[derive(Debug)]
-pub struct TeamSpec {
-    /// Its name.
-    pub name: String,
-    /// Free text.
-    pub description: String,
-    /// Emails of existing users.
-    pub members: Vec<String>,
-    /// Emails of existing users.
-    pub managers: Vec<String>,
-}
+pub(super) const RESERVED: [&str; 2] = [Team::EVERYONE, "user"];
 
 impl Manage {
     /// The teams that the caller may see: all for admins, one's own for others.
@@ -64,48 +51,6 @@ impl Manage {
     ) -> Result<Listing<Email>, Failure> {
         let view = self.view(principal)?;
         Ok(page.cut(visible(&view, name)?.members.iter().cloned()))
-    }
-
-    /// Makes a team, or makes it what the spec says.
-    ///
-    /// # Errors
-    /// When the caller may not, or the spec names unknown users.
-    pub fn put_team(&self, principal: &Principal, spec: &TeamSpec, dry_run: bool) -> Result<Team, Failure> {
-        self.change(principal, |view| {
-            view.require_admin()?;
-            let mut draft = Draft::default();
-            let name = TeamName::parse(&spec.name).map_err(invalid)?;
-            if RESERVED.contains(&name.as_str()) {
-                return Err(refused(format!("'{name}' is not free as a team's name")));
-            }
-            check_text("description", &spec.description)?;
-            let old = view.world.team(name.as_str());
-            let known = old.map(|team| (&team.members, &team.managers));
-            let team = Team {
-                manifest: old.and_then(|old| old.manifest.clone()),
-                members: existing(&mut draft, view, &spec.members, known.map(|(members, _)| members))?,
-                managers: existing(&mut draft, view, &spec.managers, known.map(|(_, managers)| managers))?,
-                name,
-                description: spec.description.clone(),
-                created_at: old.map_or(view.now, |team| team.created_at),
-                updated_at: view.now,
-            };
-            if dry_run {
-                return Ok((Draft::default(), team));
-            }
-            let key = Key::team(team.name.as_str());
-            match old {
-                None => {
-                    draft.audit(view, "team.create", &key, Value::Null, team.audited());
-                    draft.create(Object::Team(team.clone()));
-                }
-                Some(old) => {
-                    draft.audit(view, "team.update", &key, old.audited(), team.audited());
-                    draft.replace(Object::Team(team.clone()), old.revision);
-                }
-            }
-            Ok((draft, team))
-        })
     }
 
     /// Puts a user into a team; one who is in it already stays.
@@ -224,6 +169,14 @@ impl Manage {
         self.change(principal, |view| {
             let team = visible(view, name)?;
             view.require_admin()?;
+            let mut owned = view.world.virtual_accounts();
+            if let Some(account) = owned.find(|account| account.owned_by.as_ref() == Some(&team.name)) {
+                let text = format!(
+                    "Team '{name}' owns the virtual account '{}'; give it another owner first",
+                    account.name
+                );
+                return Err(Failure::Conflict(text.into()));
+            }
             let mut draft = Draft::default();
             let grants = delete_grants_of(&mut draft, view, &Subject::Team(team.name.clone()));
             let key = Key::team(name);
@@ -251,9 +204,10 @@ fn managed<'v>(view: &'v View, name: &str) -> Result<&'v Versioned<Team>, Failur
 
 /// The users of a list, each of whom must be there and stay. Those whom the team has already need no guard:
 /// deleting one of them changes the team too.
-fn existing(
+pub(super) fn existing(
     draft: &mut Draft,
     view: &View,
+    field: &str,
     emails: &[String],
     known: Option<&BTreeSet<Email>>,
 ) -> Result<BTreeSet<Email>, Failure> {
@@ -261,8 +215,9 @@ fn existing(
         return Err(refused(format!("A team has at most {MAX_MEMBERS} members, and as many managers")));
     }
     let mut set = BTreeSet::new();
-    for email in emails {
-        let user = user::named(view, email)?;
+    for (at, email) in emails.iter().enumerate() {
+        let user =
+            user::named(view, email).map_err(|failure| in_field(&format!("{field}[{at}]"), failure))?;
         if !known.is_some_and(|known| known.contains(&user.email)) {
             draft.guard_user(user);
         }

@@ -217,7 +217,7 @@ pub(super) fn named<'v>(view: &'v View, email: &str) -> Result<&'v Versioned<Use
 }
 
 /// When this user is an active admin: makes sure that another one is there and stays.
-fn keep_an_admin(draft: &mut Draft, view: &View, user: &User) -> Result<(), Failure> {
+pub(super) fn keep_an_admin(draft: &mut Draft, view: &View, user: &User) -> Result<(), Failure> {
     let active_admin = |user: &User| user.active && user.role == TenantRole::Admin;
     if !active_admin(user) {
         return Ok(());

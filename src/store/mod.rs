@@ -221,6 +221,24 @@ impl Store {
         &self.shared.master_key
     }
 
+    /// The state that a change would make of another, as far as can be told without committing it. What the change
+    /// supposes is not checked.
+    ///
+    /// # Errors
+    /// When the change holds an object that can not be used.
+    pub fn preview(&self, world: &World, change: &Change) -> Result<World, WorldError> {
+        let mut after = world.clone();
+        let revision = world.revision().saturating_add(1);
+        for write in &change.writes {
+            match write {
+                Write::Put(object, _) => after.put(object.clone(), revision, &self.shared.master_key)?,
+                Write::Delete(key, _) => after.remove(key, revision),
+                Write::Check(..) => {}
+            }
+        }
+        Ok(after)
+    }
+
     /// Commits a change: on disk with fsync, then published, then this returns its revision. Waits without
     /// blocking a worker when called in a coroutine.
     ///

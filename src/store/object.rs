@@ -44,6 +44,11 @@ impl Key {
         Self("settings/tenant".to_owned())
     }
 
+    /// `role-binding/NAME`: no object is stored there; the audit log names it.
+    pub fn role_binding(name: &str) -> Self {
+        Self(format!("role-binding/{name}"))
+    }
+
     /// The written form.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -10,6 +10,7 @@
 )]
 
 mod lines;
+mod manifests;
 mod servers;
 mod store;
 

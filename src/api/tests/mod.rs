@@ -2,6 +2,7 @@
 
 mod directory;
 mod hostile;
+mod manifests;
 mod operations;
 mod policy;
 mod races;

@@ -1,12 +1,47 @@
 //! Prices as exact decimal text: no price goes through binary fractions.
 
+use crate::failure::Failure;
+
+/// US dollars as decimal text, for a number of tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Price {
+    /// For a million tokens.
+    PerMillion(String),
+    /// For a thousand tokens.
+    PerThousand(String),
+}
+
+impl Price {
+    /// For a million tokens, as exact decimal text.
+    ///
+    /// # Errors
+    /// When it is no price.
+    pub fn per_million(&self) -> Result<String, Failure> {
+        let read = match self {
+            Self::PerMillion(text) => decimal(text, 0),
+            Self::PerThousand(text) => decimal(text, 3),
+        };
+        read.ok_or_else(|| {
+            Failure::Unprocessable(
+                "A price is a decimal number, not negative, with at most 9 digits before the point and 18 after it"
+                    .into(),
+            )
+        })
+    }
+}
+
+/// The price of a thousand tokens, as exact decimal text, from that of a million.
+pub fn per_thousand(per_million: &str) -> Option<String> {
+    decimal(per_million, -3)
+}
+
 /// Digits before and after the point that a price may have.
 const MAX_WHOLE_DIGITS: usize = 9;
 const MAX_FRACTION_DIGITS: usize = 18;
 
 /// Reads a decimal number that is not negative, with or without an exponent, times ten to the power of `shift`,
 /// as plain text without needless zeros. `None` when it is no such number or has too many digits.
-pub(super) fn decimal(text: &str, shift: i32) -> Option<String> {
+fn decimal(text: &str, shift: i32) -> Option<String> {
     if text.len() > 64 {
         return None;
     }

@@ -12,6 +12,7 @@ use crate::secret::Secret;
 const MAX_DEPTH: usize = 32;
 
 /// The fields of an object that were not read yet.
+#[derive(Clone)]
 pub struct Fields {
     map: Map<String, Value>,
     path: String,
@@ -79,6 +80,26 @@ impl Fields {
         let manifest = self.object("manifest")?;
         let manifest = manifest.ok_or_else(|| bad_request("The field 'manifest' is missing".into()))?;
         Ok(Self { refuse: unprocessable, ..manifest })
+    }
+
+    /// Takes the manifests out of a body that has several, likewise.
+    ///
+    /// # Errors
+    /// When there is no list of objects.
+    pub fn manifests(&mut self) -> Result<Vec<Self>, Failure> {
+        let manifests = self.objects("manifests")?;
+        let manifests = manifests.ok_or_else(|| bad_request("The field 'manifests' is missing".into()))?;
+        Ok(manifests.into_iter().map(|one| Self { refuse: unprocessable, ..one }).collect())
+    }
+
+    /// The fields of a manifest that stands alone; what is wrong inside it is a 422.
+    pub fn of_manifest(map: Map<String, Value>) -> Self {
+        Self { map, path: String::new(), refuse: unprocessable }
+    }
+
+    /// What is left, as it was sent.
+    pub fn value(&self) -> Value {
+        Value::Object(self.map.clone())
     }
 
     /// Every field was read. To be called before anything is done.
