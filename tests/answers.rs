@@ -137,11 +137,14 @@ fn headers_to_the_provider_are_an_allow_list() {
     client.send_request(
         "/v1/chat/completions",
         &fixture.token,
-        "content-type: application/json\r\ncookie: a=b\r\nx-tfy-metadata: {\"a\":\"b\"}\r\nx-tfy-logging-config: {\"enabled\":true}\r\n\
+        &format!(
+            "content-type: application/json\r\ncookie: a=b\r\nx-tfy-metadata: {{\"a\":\"b\"}}\r\nx-tfy-logging-config: {{\"enabled\":true}}\r\n\
          x-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: https\r\nx-forwarded-host: h\r\nforwarded: for=1.2.3.4\r\nx-real-ip: 1.2.3.4\r\n\
-         via: 1.1 p\r\nproxy-authorization: Basic x\r\nx-api-key: k\r\napi-key: k\r\nopenai-organization: org-1\r\nopenai-project: p-1\r\n\
+         via: 1.1 p\r\nproxy-authorization: Basic x\r\nx-api-key: {}\r\napi-key: k\r\nopenai-organization: org-1\r\nopenai-project: p-1\r\n\
          x-custom: 1\r\norigin: http://o\r\nreferer: http://r\r\nte: trailers\r\nkeep-alive: timeout=5\r\nconnection: keep-alive, x-hop\r\nx-hop: 1\r\n\
          upgrade: h2c\r\nx-stainless-lang: python\r\naccept-encoding: gzip, br\r\naccept: application/json\r\nrange: bytes=0-1\r\nx-request-id: mine-1\r\n",
+            fixture.token
+        ),
         chat("main/m", "").as_bytes(),
     );
     let response = client.read_response();

@@ -135,6 +135,14 @@ fn bad_tokens_are_401_with_the_same_words() {
         format!("authorization: Bearer {PROVIDER_KEY}\r\n"),
         "authorization: Bearer sk-1234\r\n".to_owned(),
         format!("x-token: {good}\r\n"),
+        "x-api-key:\r\n".to_owned(),
+        format!("x-api-key: {mistyped}\r\n"),
+        format!("x-api-key: Bearer {good}\r\n"),
+        format!("x-api-key: {good}\r\nx-api-key: {good}\r\n"),
+        format!("x-api-key: {good}\r\nauthorization: Bearer {mistyped}\r\n"),
+        format!("x-api-key: {mistyped}\r\nauthorization: Bearer {good}\r\n"),
+        format!("x-api-key: {good}\r\nauthorization: Basic {good}\r\n"),
+        format!("x-api-key:\r\nauthorization: Bearer {good}\r\n"),
         format!("cookie: token={good}\r\n"),
     ];
     let body = chat("main/m", "");
@@ -169,5 +177,40 @@ fn bad_tokens_are_401_with_the_same_words() {
     }
     for secret in [good, &revoked, &gone, &foreign] {
         fixture.gateway.assert_log_lacks(secret.rsplit('_').next().unwrap());
+    }
+}
+
+#[test]
+fn a_key_may_stand_in_either_header_and_the_tenant_in_the_path() {
+    let fixture = answering();
+    let good = &fixture.token;
+    let other = fixture.gateway.user_token("ada@example.com");
+    let ask = |path: &str, line: &str| {
+        let mut client = fixture.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n{line}\r\n").as_bytes());
+        client.read_response().status
+    };
+    for (line, status) in [
+        (format!("authorization: Bearer {good}\r\n"), 200),
+        (format!("x-api-key: {good}\r\n"), 200),
+        (format!("X-Api-Key: {good}\r\nAuthorization: bearer {good}\r\n"), 200),
+        // Both are good, and they are not the same.
+        (format!("x-api-key: {good}\r\nauthorization: Bearer {other}\r\n"), 401),
+    ] {
+        for path in ["/v1/models", "/api/llm/models", "/api/llm/v1/models", "/api/svc/v1/session"] {
+            assert_eq!(ask(path, &line), status, "{path} {line}");
+        }
+    }
+    let session = fixture.connect().get("/api/svc/v1/session", good).json();
+    let tenant = session["tenantInfo"]["tenantName"].as_str().unwrap();
+    let line = format!("x-api-key: {good}\r\n");
+    for (path, status) in [
+        (format!("/api/llm/{tenant}/models"), 200),
+        (format!("/api/llm/{tenant}/v1/models"), 200),
+        (format!("/api/llm/{tenant}"), 404),
+        (format!("/api/llm/{tenant}x/models"), 404),
+        ("/api/llm/another/models".to_owned(), 404),
+    ] {
+        assert_eq!(ask(&path, &line), status, "{path}");
     }
 }

@@ -3,11 +3,14 @@
 mod account;
 mod apply;
 mod audit;
+mod collaborator;
+mod directory;
 mod explain;
 mod grant;
 mod openapi;
 mod personal_token;
 mod query;
+mod role;
 mod session;
 mod settings;
 mod subject;
@@ -154,13 +157,22 @@ routes! {
     "/users/roles", "PATCH": "PATCH" Person user::set_roles;
     "/users/deactivate", "PATCH": "PATCH" Person user::deactivate;
     "/users/activate", "PATCH": "PATCH" Person user::activate;
+    "/users/invite", "POST": "POST" Person directory::invite;
     "/users/{id}", "GET, DELETE": "GET" Person user::show, "DELETE" Person user::delete;
+    "/x/users/info", "GET": "GET" Token directory::who;
+    "/x/users/{id}/resources", "GET": "GET" Person directory::user_resources;
+    "/x/users/{id}/permissions", "GET": "GET" Person directory::user_permissions;
+    "/x/users/{id}/teams", "GET": "GET" Person directory::user_teams;
     "/teams", "GET, PUT, POST":
         "GET" Person team::list_all, "PUT" Person team::put, "POST" Person team::put;
     "/teams/user", "GET": "GET" Person team::list_all;
     "/teams/{id}", "GET, DELETE": "GET" Person team::show, "DELETE" Person team::delete;
     "/teams/{id}/members", "GET, POST": "GET" Person team::members, "POST" Person team::add_member;
     "/teams/{id}/members/{email}", "DELETE": "DELETE" Person team::remove_member;
+    "/teams/{id}/managers", "GET, POST":
+        "GET" Person directory::team_managers, "POST" Person directory::add_team_manager;
+    "/teams/{id}/managers/{email}", "DELETE": "DELETE" Person directory::remove_team_manager;
+    "/teams/{id}/permissions", "GET": "GET" Person directory::team_permissions;
     "/provider-accounts", "GET, POST, PUT":
         "GET" Person account::list_all, "POST" Person account::create, "PUT" Person account::put;
     "/provider-accounts/{id}", "GET, PATCH, DELETE":
@@ -171,6 +183,11 @@ routes! {
     "/provider-integrations", "GET": "GET" Person account::list_models;
     "/grants", "GET, POST, DELETE":
         "GET" Person grant::list_all, "POST" Person grant::create, "DELETE" Person grant::delete;
+    "/collaborators", "GET, POST, DELETE":
+        "GET" Person collaborator::list_all, "POST" Person collaborator::create, "DELETE" Person collaborator::delete;
+    "/roles", "GET": "GET" Person role::list_all;
+    "/roles/{id}", "GET": "GET" Person role::show;
+    "/fqn/{type}", "GET": "GET" Person directory::fqn;
     "/tokens", "GET, POST": "GET" Person token::list_all, "POST" Person token::create;
     "/tokens/{id}", "GET, PATCH, DELETE":
         "GET" Person token::show, "PATCH" Person token::rename, "DELETE" Person token::revoke;
@@ -178,6 +195,7 @@ routes! {
     "/virtual-accounts", "GET, PUT, POST":
         "GET" Person virtual_account::list_all, "PUT" Person virtual_account::put,
         "POST" Person virtual_account::put;
+    "/virtual-accounts/exists", "GET": "GET" Person directory::virtual_account_exists;
     "/virtual-accounts/{id}", "GET, DELETE":
         "GET" Person virtual_account::show, "DELETE" Person virtual_account::delete;
     "/apply", "PUT": "PUT" Person apply::apply;

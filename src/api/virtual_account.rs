@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::apply::attempt;
 use super::{Call, Result, apply, data, list, subject};
 use crate::domain::Principal;
-use crate::manage::{Manage, VirtualAccountView};
+use crate::manage::{Manage, VirtualAccountFilter, VirtualAccountView};
 use crate::manifest;
 
 pub fn shape(call: &Call, view: &VirtualAccountView) -> Value {
@@ -26,7 +26,13 @@ pub fn shape(call: &Call, view: &VirtualAccountView) -> Value {
 
 pub fn list_all(call: &Call, principal: &Principal) -> Result {
     let page = call.query.page()?;
-    let accounts = call.manage.virtual_accounts(principal, page)?;
+    let expired = call.query.get("isExpired")?.is_some();
+    let filter = VirtualAccountFilter {
+        name: call.query.get("nameSearchQuery")?.unwrap_or_default().to_owned(),
+        owned_by: call.query.get("ownedByTeams")?.map(|teams| teams.split(',').map(str::to_owned).collect()),
+        expired: if expired { Some(call.query.flag("isExpired")?) } else { None },
+    };
+    let accounts = call.manage.virtual_accounts_like(principal, &filter, page)?;
     list(&accounts, page, |account| shape(call, account))
 }
 

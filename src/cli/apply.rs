@@ -83,6 +83,9 @@ fn summary(answer: &Value, dry_run: bool) -> Vec<String> {
             format!("{} {verb} {} on {}", at("/subject"), at("/role"), at("/model"))
         }));
     }
+    if answer.pointer("/access/truncated").and_then(Value::as_bool) == Some(true) {
+        lines.push("... and more: only the first are shown".to_owned());
+    }
     lines
 }
 

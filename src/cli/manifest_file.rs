@@ -11,8 +11,8 @@ use super::input;
 /// Nesting that a manifest may have; the API takes no more.
 const MAX_DEPTH: usize = 24;
 
-/// Documents of one file.
-const MAX_DOCUMENTS: usize = 10_000;
+/// Documents of one file; the API takes no more in one change.
+const MAX_DOCUMENTS: usize = 1000;
 
 /// Anchors of one file, and uses of them.
 const MAX_ALIASES: usize = 64;

@@ -205,6 +205,10 @@ impl Manage {
         manifest: &Value,
     ) -> Result<(), Failure> {
         let name = SlugName::parse(&spec.name).map_err(|error| in_field("name", invalid(error)))?;
+        if name.as_str() == super::virtual_account::RESERVED {
+            let text = format!("'{name}' is not free as a virtual account's name");
+            return Err(in_field("name", refused(text)));
+        }
         super::virtual_account::check_tags(&spec.tags)?;
         let old = view.world.virtual_account(name.as_str());
         let owned_by = match &spec.owned_by {

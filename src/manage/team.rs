@@ -99,6 +99,68 @@ impl Manage {
         })
     }
 
+    /// A part of those who may change who is in a team.
+    ///
+    /// # Errors
+    /// When there is no team that the caller may see.
+    pub fn team_managers(
+        &self,
+        principal: &Principal,
+        name: &str,
+        page: Page,
+    ) -> Result<Listing<Email>, Failure> {
+        let view = self.view(principal)?;
+        Ok(page.cut(visible(&view, name)?.managers.iter().cloned()))
+    }
+
+    /// Makes a user a manager of a team; one who is stays. For administrators: managers decide on members only.
+    ///
+    /// # Errors
+    /// When the caller may not, or there is no such user.
+    pub fn add_team_manager(&self, principal: &Principal, name: &str, email: &str) -> Result<(), Failure> {
+        self.change(principal, |view| {
+            let team = visible(view, name)?;
+            view.require_admin()?;
+            let mut draft = Draft::default();
+            let user = user::named(view, email)?;
+            if team.managers.contains(&user.email) {
+                return Ok((draft, ()));
+            }
+            if team.managers.len() >= MAX_MEMBERS {
+                return Err(refused(format!("A team has at most {MAX_MEMBERS} managers")));
+            }
+            draft.guard_user(user);
+            let mut after = Team::clone(team);
+            after.managers.insert(user.email.clone());
+            after.updated_at = view.now;
+            let key = Key::team(name);
+            draft.audit(view, "team.add-manager", &key, Value::Null, json!({"manager": email}));
+            draft.replace(Object::Team(after), team.revision);
+            Ok((draft, ()))
+        })
+    }
+
+    /// Takes the management of a team from a user.
+    ///
+    /// # Errors
+    /// When the caller may not, or the user is no manager of it.
+    pub fn remove_team_manager(&self, principal: &Principal, name: &str, email: &str) -> Result<(), Failure> {
+        self.change(principal, |view| {
+            let team = visible(view, name)?;
+            view.require_admin()?;
+            let mut after = Team::clone(team);
+            if !after.managers.remove(email) {
+                return Err(Failure::NotFound(format!("'{email}' is no manager of team '{name}'").into()));
+            }
+            after.updated_at = view.now;
+            let mut draft = Draft::default();
+            let key = Key::team(name);
+            draft.audit(view, "team.remove-manager", &key, json!({"manager": email}), Value::Null);
+            draft.replace(Object::Team(after), team.revision);
+            Ok((draft, ()))
+        })
+    }
+
     /// Deletes a team and its grants.
     ///
     /// # Errors

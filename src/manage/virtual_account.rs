@@ -6,12 +6,15 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft, delete_grants_of};
-use super::{Listing, MAX_TAGS, Manage, Page, View, check_text, invalid, not_found, refused, user};
+use super::{MAX_TAGS, Manage, View, check_text, invalid, not_found, refused, user};
 use crate::authz::{Action, Resource};
 use crate::domain::{Owner, Principal, Role, Subject, Target, VirtualAccount};
 use crate::failure::Failure;
 use crate::manifest::Permission;
 use crate::store::{Key, Versioned};
+
+/// A path of the API.
+pub(super) const RESERVED: &str = "exists";
 
 const MAX_TAG_KEY_BYTES: usize = 128;
 const MAX_TAG_VALUE_CHARS: usize = 128;
@@ -28,23 +31,6 @@ pub struct VirtualAccountView {
 }
 
 impl Manage {
-    /// All virtual accounts.
-    ///
-    /// # Errors
-    /// When the caller is no administrator.
-    pub fn virtual_accounts(
-        &self,
-        principal: &Principal,
-        page: Page,
-    ) -> Result<Listing<VirtualAccountView>, Failure> {
-        let view = self.view(principal)?;
-        view.require_admin()?;
-        let Listing { items, total } = page.cut(view.world.virtual_accounts());
-        let items =
-            items.into_iter().map(|account| self.shown_virtual_account(&view, &account.value)).collect();
-        Ok(Listing { items, total })
-    }
-
     /// One virtual account.
     ///
     /// # Errors

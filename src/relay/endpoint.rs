@@ -73,9 +73,14 @@ const PREFIXES: [&str; 3] = ["/api/llm/api/inference/openai", "/api/llm", "/v1"]
 pub fn find(path: &str) -> Option<Destination<'_>> {
     PREFIXES.iter().find_map(|prefix| {
         let rest = path.strip_prefix(prefix)?;
-        let with_v1 = rest.strip_prefix("/v1").filter(|rest| rest.starts_with('/'));
-        [with_v1, Some(rest)].into_iter().flatten().find_map(below_prefix)
+        find_below(rest)
     })
+}
+
+/// The same for what stands behind a prefix.
+pub fn find_below(rest: &str) -> Option<Destination<'_>> {
+    let with_v1 = rest.strip_prefix("/v1").filter(|rest| rest.starts_with('/'));
+    [with_v1, Some(rest)].into_iter().flatten().find_map(below_prefix)
 }
 
 fn below_prefix(rest: &str) -> Option<Destination<'_>> {

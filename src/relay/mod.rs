@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use answer::{After, Answer};
 pub use calls::Calls;
-pub use endpoint::{Destination, Endpoint, find};
+pub use endpoint::{Destination, Endpoint, find, find_below};
 pub use headers::sane_request_id;
 
 use crate::authz::Permit;
@@ -140,10 +140,7 @@ impl Relay {
     /// `Unauthenticated`, whatever the reason.
     pub fn authenticate(&self, head: &RequestHead, world: &World) -> Result<Principal, Failure> {
         let now = UnixMillis::now();
-        let principal = head
-            .headers
-            .one("authorization")
-            .and_then(authn::bearer)
+        let principal = authn::presented(head)
             .and_then(|token| authn::authenticate(token, world, now).ok())
             .ok_or(Failure::Unauthenticated)?;
         if let Some(token) = principal.token_id() {

@@ -128,7 +128,7 @@ fn request(
         health(gateway, connection, &answer)
     } else if is_management {
         management(gateway, connection, &answer, uid)
-    } else if let (None, Some(destination)) = (uid, relay::find(path)) {
+    } else if let (None, Some(destination)) = (uid, find(gateway, path)) {
         gateway.relay.serve(connection, head, &request_id, destination, keep_alive)
     } else {
         Err(Refusal::before_body(unknown_path()))
@@ -159,6 +159,14 @@ fn request(
             answer.refuse(connection, &failure, dialect, resolved_model.as_deref(), limits.idle_timeout_ms)
         }
     }
+}
+
+/// What an inference path leads to. Some tools put the tenant behind `/api/llm`.
+fn find<'p>(gateway: &Gateway, path: &'p str) -> Option<relay::Destination<'p>> {
+    relay::find(path).or_else(|| {
+        let rest = path.strip_prefix("/api/llm/")?.strip_prefix(gateway.manage.tenant.as_str())?;
+        if rest.starts_with('/') { relay::find_below(rest) } else { None }
+    })
 }
 
 fn unknown_path() -> Failure {

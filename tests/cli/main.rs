@@ -11,6 +11,7 @@
 
 mod audit;
 mod lines;
+mod manifests;
 mod servers;
 mod store;
 

@@ -1,6 +1,7 @@
 //! The management API, called as the server and the command line call it.
 
 mod audit;
+mod directory;
 mod explain;
 mod hostile;
 mod manifests;
