@@ -1,4 +1,5 @@
 //! Who may do what: every route, asked by everyone, against a table that people have read.
+//! `GATEWAY_UPDATE_GOLDEN=1` writes it anew; read the difference before you commit it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -261,6 +262,16 @@ fn who_may_do_what() {
     let golden = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/management-policy.txt"));
     let golden: Vec<&str> = golden.lines().filter(|line| !line.starts_with('#')).collect();
     let table = table();
+    if std::env::var_os("GATEWAY_UPDATE_GOLDEN").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/management-policy.txt");
+        let old = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/management-policy.txt"));
+        let head = old
+            .lines()
+            .filter(|line| line.starts_with('#'))
+            .fold(String::new(), |head, line| head + line + "\n");
+        std::fs::write(path, head + &table).unwrap();
+        return;
+    }
     let found: Vec<&str> = table.lines().collect();
     let mut difference = String::new();
     for line in golden.iter().filter(|line| !found.contains(line)) {
