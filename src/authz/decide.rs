@@ -165,7 +165,7 @@ fn allows(principal: &Principal, action: Action, resource: Resource<'_>, world: 
     match (resource, action) {
         (Resource::TokenOf(owner), Action::Create) => is_admin(principal) || mints(principal, owner, world),
         // `sees` has decided.
-        (Resource::AuditLog | Resource::Settings, Action::See) => is_admin(principal),
+        (Resource::AuditLog, Action::See) => is_admin(principal),
         (Resource::TokenOf(_), Action::See) => false,
         (_, Action::See) => true,
         (Resource::Model(account, name), Action::Use) => may_use(principal, account, name, world),

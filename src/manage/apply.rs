@@ -350,10 +350,7 @@ impl Manage {
                 view.require_admin()?;
                 self.role_binding(&view, name).ok_or_else(|| not_found("role-binding", name))
             }
-            "settings" => {
-                view.require_admin()?;
-                Ok(manifest::settings(world.settings()))
-            }
+            "settings" => Ok(manifest::settings(world.settings())),
             _ => Err(Failure::NotFound(
                 "Manifests are of a user, team, provider-account, virtual-account, role-binding or settings"
                     .into(),
