@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use super::apply::attempt;
 use super::{Call, Result, apply, data, list, subject};
 use crate::domain::Principal;
-use crate::manage::{Manage, VirtualAccountFilter, VirtualAccountView};
+use crate::manage::{Manage, TokenView, VirtualAccountFilter, VirtualAccountView};
 use crate::manifest;
 
 pub fn shape(call: &Call, view: &VirtualAccountView) -> Value {
     let account = &view.account;
-    json!({
+    let mut shape = json!({
         "id": account.name,
         "type": "virtual-account",
         "tenantName": call.manage.tenant,
@@ -21,7 +21,35 @@ pub fn shape(call: &Call, view: &VirtualAccountView) -> Value {
         "updatedAt": account.updated_at.to_iso(),
         "manifest": manifest::virtual_account(account, &view.permissions),
         "isExpired": view.expired,
-    })
+    });
+    // The contract wants an end in each of these, so a token without one is not among them.
+    let jwts: Vec<Value> = view.tokens.iter().filter_map(|token| jwt(view, token)).collect();
+    let current = view.current.as_ref().map(|id| json!(id));
+    let current = current.filter(|id| jwts.iter().any(|jwt| jwt.get("id") == Some(id)));
+    for (name, value) in [
+        ("jwtId", current),
+        ("jwts", (!jwts.is_empty()).then(|| jwts.into())),
+        ("lastAccessedAt", view.last_used.map(|time| time.to_iso().into())),
+        ("nextScheduledRotation", view.next_rotation.map(|time| time.to_iso().into())),
+    ] {
+        if let (Value::Object(fields), Some(value)) = (&mut shape, value) {
+            fields.insert(name.into(), value);
+        }
+    }
+    shape
+}
+
+fn jwt(view: &VirtualAccountView, shown: &TokenView) -> Option<Value> {
+    let token = &shown.token;
+    Some(json!({
+        "id": token.id,
+        "subjectType": "virtualaccount",
+        "subjectId": view.account.name,
+        "expiry": shown.end?.to_iso(),
+        "tokenType": "opaque",
+        "createdAt": token.created_at.to_iso(),
+        "updatedAt": token.created_at.to_iso(),
+    }))
 }
 
 pub fn list_all(call: &Call, principal: &Principal) -> Result {

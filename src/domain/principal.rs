@@ -116,7 +116,8 @@ pub struct VirtualAccount {
     /// Whether and when its tokens are replaced by themselves.
     #[serde(default)]
     pub auto_rotate: Option<AutoRotate>,
-    /// Whether it ever had a token: the first may be minted by reading it, later ones not.
+    /// Whether it ever had a token: the first may be minted by reading it, later ones not, until rotation by itself
+    /// takes this back.
     #[serde(default)]
     pub had_token: bool,
     /// The manifest as it was last applied, so that it can be shown again as it was written.

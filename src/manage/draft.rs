@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::View;
+use crate::clock::UnixMillis;
 use crate::domain::{
     AuditEntry, AuditSource, Grant, Principal, ProviderAccount, Subject, Team, Token, User, VirtualAccount,
 };
@@ -114,6 +115,29 @@ impl Draft {
                 Principal::LocalAdministrator { .. } => AuditSource::Socket,
                 _ => AuditSource::Api,
             },
+            refused: None,
+            count: 1,
+            action: action.to_owned(),
+            resource: key.as_str().to_owned(),
+            before,
+            after,
+        });
+    }
+
+    /// Records what the gateway does by itself.
+    pub(super) fn audit_by_gateway(
+        &mut self,
+        now: UnixMillis,
+        action: &str,
+        key: &Key,
+        before: Value,
+        after: Value,
+    ) {
+        self.change.audit.push(AuditEntry {
+            at: now,
+            actor: "gateway".to_owned(),
+            token_id: None,
+            source: AuditSource::Gateway,
             refused: None,
             count: 1,
             action: action.to_owned(),
@@ -230,7 +254,6 @@ pub(super) fn delete_grants_of(draft: &mut Draft, view: &View, subject: &Subject
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::UnixMillis;
     use crate::domain::{Owner, ProviderType};
     use crate::id::{AccountName, Email, SlugName, TokenId};
 

@@ -17,6 +17,7 @@ mod draft;
 mod explain;
 mod grant;
 mod personal_token;
+mod rotation;
 mod settings;
 mod team;
 mod token;

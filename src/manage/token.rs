@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft};
+use super::rotation::{is_between_tokens, settle};
 use super::{Listing, Manage, Page, View, invalid, not_found, refused, user};
 use crate::authz::{self, Action, Resource};
 use crate::clock::UnixMillis;
@@ -115,7 +116,7 @@ impl Manage {
         Listing { items, total: listing.total }
     }
 
-    fn shown_token(&self, view: &View, token: &Arc<Token>) -> TokenView {
+    pub(super) fn shown_token(&self, view: &View, token: &Arc<Token>) -> TokenView {
         let account_end = match &token.owner {
             Owner::VirtualAccount(name) => {
                 view.world.virtual_account(name.as_str()).and_then(|account| account.expires_at)
@@ -192,6 +193,7 @@ impl Manage {
         let key = Key::token(token.id.as_str());
         draft.audit(view, "token.create", &key, Value::Null, token.audited());
         draft.create(Object::Token(token.clone()));
+        settle(&mut draft, view, &token.owner, &token.id, None);
         let minted = Minted { text, token: self.shown_token(view, &Arc::new(token)) };
         Ok((draft, minted))
     }
@@ -261,7 +263,9 @@ impl Manage {
                 ));
             }
             guard_owner(&mut draft, view, &old.owner)?;
-            self.succeed(draft, view, old, grace_minutes, longest)
+            let (mut draft, minted) = self.succeed(draft, view, old, grace_minutes, longest)?;
+            settle(&mut draft, view, &old.owner, &minted.token.token.id, None);
+            Ok((draft, minted))
         })
     }
 
@@ -275,7 +279,9 @@ impl Manage {
         longest: Option<UnixMillis>,
     ) -> Result<(Draft, Minted), Failure> {
         make_room(&mut draft, view, &old.owner)?;
-        let end = old.expires_at.into_iter().chain(longest).min();
+        // An end that rotation gave is the old one's alone.
+        let own = old.expires_at.filter(|_| !is_between_tokens(view, &old.owner));
+        let end = own.into_iter().chain(longest).min();
         let (text, token) = mint_for(view, old.owner.clone(), old.name.clone(), end, Some(old.id.clone()))?;
         let kept = in_grace(view, old, grace_minutes, Some(token.id.clone()));
         let key = Key::token(old.id.as_str());

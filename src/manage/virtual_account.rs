@@ -6,10 +6,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft, delete_grants_of};
-use super::{MAX_TAGS, Manage, View, check_text, invalid, not_found, refused, user};
+use super::{MAX_TAGS, Manage, TokenView, View, check_text, invalid, not_found, refused, rotation, user};
 use crate::authz::{Action, Resource};
+use crate::clock::UnixMillis;
 use crate::domain::{Owner, Principal, Role, Subject, Target, VirtualAccount};
 use crate::failure::Failure;
+use crate::id::TokenId;
 use crate::manifest::Permission;
 use crate::store::{Key, Versioned};
 
@@ -28,6 +30,14 @@ pub struct VirtualAccountView {
     pub permissions: Vec<Permission>,
     /// Whether its time is over.
     pub expired: bool,
+    /// The newest of its tokens that work and have no successor.
+    pub current: Option<TokenId>,
+    /// Its tokens that work.
+    pub tokens: Vec<TokenView>,
+    /// When one of its tokens was last used, also one that works no more.
+    pub last_used: Option<UnixMillis>,
+    /// When its current token is replaced by itself.
+    pub next_rotation: Option<UnixMillis>,
 }
 
 impl Manage {
@@ -118,7 +128,16 @@ impl Manage {
     ) -> VirtualAccountView {
         let grants = view.world.grants_of(&Subject::VirtualAccount(account.name.clone())).iter();
         let all: BTreeSet<&Target> = grants.map(|grant| &grant.value.target).collect();
+        let owner = Owner::VirtualAccount(account.name.clone());
+        let all_tokens = || view.world.tokens_of(&owner);
+        let current = rotation::current(all_tokens(), view.world.settings(), view.now);
+        let rotate = account.auto_rotate.filter(|_| account.had_token);
+        let tokens = all_tokens().map(|token| self.shown_token(view, &token.value));
         VirtualAccountView {
+            current: current.map(|token| token.id.clone()),
+            tokens: tokens.filter(|token| !token.state.is_over()).collect(),
+            last_used: all_tokens().filter_map(|token| self.usage.last_used(&token.id)).max(),
+            next_rotation: current.zip(rotate).map(|(token, rotate)| rotation::next(rotate, token)),
             account: Arc::clone(account),
             permissions: all
                 .into_iter()

@@ -1,6 +1,7 @@
 //! The tokens of a virtual account, in the words of the public contract: one current secret, older ones in grace.
 
 use super::draft::Draft;
+use super::rotation::settle;
 use super::token::{Minted, check_grace, in_grace, is_over, revoke};
 use super::{Manage, View, not_found};
 use crate::authz;
@@ -61,7 +62,9 @@ impl Manage {
                 Some(current) => {
                     let after = VirtualAccount { had_token: true, ..VirtualAccount::clone(account) };
                     draft.replace(Object::VirtualAccount(after), account.revision);
-                    self.succeed(draft, view, current, grace_minutes, None)
+                    let (mut draft, minted) = self.succeed(draft, view, current, grace_minutes, None)?;
+                    settle(&mut draft, view, &current.owner, &minted.token.token.id, Some(grace_minutes));
+                    Ok((draft, minted))
                 }
                 None => self.mint_first(draft, view, account),
             }

@@ -39,6 +39,9 @@ const REVIEW_INTERVAL_MS: u64 = 250;
 const SWEEP_INTERVAL_MS: u64 = 5_000;
 /// How often refused attempts are looked for.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often virtual accounts whose token is due for rotation are looked for, in milliseconds.
+const ROTATE_INTERVAL_MS: u64 = 60_000;
+
 /// How often audit records that are too old are looked for, in milliseconds.
 const PRUNE_INTERVAL_MS: u64 = 3_600_000;
 /// What a cut call may take for its last words, in milliseconds.
@@ -284,14 +287,18 @@ fn verify_audit(store: &Arc<Store>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes refused attempts into the audit log when their minute is over, and removes old records each hour. On a
-/// thread of its own, since it waits for the disk.
+/// Writes refused attempts into the audit log when their minute is over, rotates the tokens that
+/// are due, and removes old records each hour. On a thread of its own, since it waits for the disk.
 fn keep_audit(gateway: &Arc<Gateway>) -> std::io::Result<()> {
     let gateway = Arc::clone(gateway);
     std::thread::Builder::new().name("audit-keeper".to_owned()).spawn(move || {
-        let mut prune_at_ms = 0;
+        let (mut prune_at_ms, mut rotate_at_ms) = (0, 0);
         loop {
             gateway.manage.record_refused(Some(UnixMillis::now()));
+            if monotonic_ms() >= rotate_at_ms {
+                gateway.manage.rotate_due(UnixMillis::now());
+                rotate_at_ms = monotonic_ms().saturating_add(ROTATE_INTERVAL_MS);
+            }
             if monotonic_ms() >= prune_at_ms && !gateway.manage.prune_audit(UnixMillis::now()) {
                 prune_at_ms = monotonic_ms().saturating_add(PRUNE_INTERVAL_MS);
             }

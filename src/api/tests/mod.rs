@@ -8,6 +8,7 @@ mod manifests;
 mod operations;
 mod policy;
 mod races;
+mod rotation;
 mod shapes;
 mod tokens;
 
@@ -19,6 +20,7 @@ use super::{PREFIX, Request, Response, handle};
 use crate::authn;
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
+use crate::id::TokenId;
 use crate::manage::{AuditDesk, Manage};
 use crate::seal::MasterKey;
 use crate::store::Store;
@@ -32,12 +34,19 @@ pub const PROVIDER_KEY: &str = "sk-provider-key-0123456789";
 pub struct Reports {
     pub rows: Mutex<Vec<ReportRow>>,
     pub asked: Mutex<Vec<ReportFilter>>,
+    /// Tokens that were used, and when.
+    pub used: Mutex<Vec<(String, UnixMillis)>>,
 }
 
 impl UsageReader for Reports {
     fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError> {
         self.asked.lock().unwrap().push(filter.clone());
         Ok(self.rows.lock().unwrap().clone())
+    }
+
+    fn last_used(&self, token: &TokenId) -> Option<UnixMillis> {
+        let used = self.used.lock().unwrap();
+        used.iter().find(|(id, _)| id == token.as_str()).map(|(_, time)| *time)
     }
 }
 

@@ -9,26 +9,26 @@ use crate::authn;
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
 
-const DAY: u64 = 86_400;
+pub(super) const DAY: u64 = 86_400;
 
-fn id_of(answer: &Value) -> String {
+pub(super) fn id_of(answer: &Value) -> String {
     answer["data"]["id"].as_str().unwrap().to_owned()
 }
 
-fn text_of(answer: &Value) -> String {
+pub(super) fn text_of(answer: &Value) -> String {
     answer["token"].as_str().unwrap().to_owned()
 }
 
-fn state(house: &House, id: &str) -> Value {
+pub(super) fn state(house: &House, id: &str) -> Value {
     house.done("GET", &format!("/tokens/{id}"), Value::Null)["data"]["state"].clone()
 }
 
-fn in_days(days: u64) -> UnixMillis {
+pub(super) fn in_days(days: u64) -> UnixMillis {
     UnixMillis::now().plus(Duration::from_secs(days * DAY))
 }
 
 /// Who a token makes someone, so many days from now.
-fn later(house: &House, token: &str, days: u64) -> Option<Principal> {
+pub(super) fn later(house: &House, token: &str, days: u64) -> Option<Principal> {
     authn::authenticate(token, &house.manage.store.snapshot(), in_days(days)).ok()
 }
 
@@ -109,7 +109,7 @@ fn the_longest_validity_bounds_every_personal_token_also_older_ones() {
 }
 
 /// Puts a personal token into the store that was made so many days ago.
-fn old_token(house: &House, owner: &str, name: &str, days: u64) -> (String, String) {
+pub(super) fn old_token(house: &House, owner: &str, name: &str, days: u64) -> (String, String) {
     let (text, id, _) = house.token(owner, name);
     let world = house.manage.store.snapshot();
     let token = world.token(&id).unwrap();
