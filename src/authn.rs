@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::clock::UnixMillis;
 use crate::domain::{Owner, Principal};
-use crate::http::RequestHead;
 use crate::store::World;
 use crate::token::{self, TokenKind};
 
@@ -74,20 +73,6 @@ pub fn expiry(principal: &Principal, world: &World) -> Option<UnixMillis> {
         _ => None,
     };
     token.into_iter().chain(owner).min()
-}
-
-/// The token that a request shows: as `Authorization: Bearer`, as `x-api-key` as clients of other dialects do, or
-/// the same in both. Two that differ show none: nothing could say which one was meant.
-pub fn presented(head: &RequestHead) -> Option<&str> {
-    let absent = |name| head.headers.all(name).next().is_none();
-    if absent("x-api-key") {
-        return head.headers.one("authorization").and_then(bearer);
-    }
-    let key = std::str::from_utf8(head.headers.one("x-api-key")?).ok()?.trim();
-    if absent("authorization") {
-        return Some(key);
-    }
-    head.headers.one("authorization").and_then(bearer).filter(|token| *token == key)
 }
 
 /// The token text of an `Authorization` header: `Bearer TOKEN`, the scheme in any case.

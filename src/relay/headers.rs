@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::authn;
 use crate::failure::Failure;
 use crate::http::{AnswerHead, Headers, RequestHead};
 use crate::store::Account;
@@ -191,6 +192,20 @@ impl<'de> Visitor<'de> for Metadata {
         }
         Ok(problem.map_or(Ok(map), Err))
     }
+}
+
+/// The token that a request shows: as `Authorization: Bearer`, as `x-api-key` as clients of other dialects do, or
+/// the same in both. Two that differ show none: nothing could say which one was meant.
+pub fn presented_token(head: &RequestHead) -> Option<&str> {
+    let absent = |name| head.headers.all(name).next().is_none();
+    if absent("x-api-key") {
+        return head.headers.one("authorization").and_then(authn::bearer);
+    }
+    let key = std::str::from_utf8(head.headers.one("x-api-key")?).ok()?.trim();
+    if absent("authorization") {
+        return Some(key);
+    }
+    head.headers.one("authorization").and_then(authn::bearer).filter(|token| *token == key)
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ impl Relay {
     /// `Unauthenticated`, whatever the reason.
     pub fn authenticate(&self, head: &RequestHead, world: &World) -> Result<Principal, Failure> {
         let now = UnixMillis::now();
-        let principal = authn::presented(head)
+        let principal = headers::presented_token(head)
             .and_then(|token| authn::authenticate(token, world, now).ok())
             .ok_or(Failure::Unauthenticated)?;
         if let Some(token) = principal.token_id() {
