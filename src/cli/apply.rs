@@ -71,8 +71,8 @@ fn summary(answer: &Value, dry_run: bool) -> Vec<String> {
                 _ => "unchanged",
             };
             let (kind, name) = (text(row, &["/type"]), text(row, &["/name"]));
-            // There is one object of settings: it has no name.
-            if name == "-" { format!("{kind} {done}") } else { format!("{kind} {name} {done}") }
+            // There is one object of settings: its name would say nothing.
+            if kind == "settings" { format!("{kind} {done}") } else { format!("{kind} {name} {done}") }
         })
         .collect();
     lines.extend(access::lines(answer, dry_run));
@@ -88,7 +88,7 @@ mod tests {
         let answer = json!({
             "data": [
                 {"type": "team", "name": "a", "action": "CREATE"},
-                {"type": "settings", "action": "UPDATE"},
+                {"type": "settings", "name": "settings", "action": "UPDATE"},
                 {"type": "team", "name": "b", "action": "UNCHANGED"},
             ],
             "access": {

@@ -103,7 +103,7 @@ fn several_files_in_three_languages_are_one_change() {
         lines,
         [
             "virtual-account bot created",
-            "settings settings updated",
+            "settings updated",
             "user ada@x.io created",
             "user root@x.io created",
             "team research created",
