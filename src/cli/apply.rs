@@ -3,6 +3,7 @@
 use argh::FromArgs;
 use serde_json::{Value, json};
 
+use super::access;
 use super::admin::Open;
 use super::failure::Failure;
 use super::manifest_file;
@@ -70,22 +71,11 @@ fn summary(answer: &Value, dry_run: bool) -> Vec<String> {
                 _ => "unchanged",
             };
             let (kind, name) = (text(row, &["/type"]), text(row, &["/name"]));
-            // There is one object of settings: it has no name.
-            if name == "-" { format!("{kind} {done}") } else { format!("{kind} {name} {done}") }
+            // There is one object of settings: its name would say nothing.
+            if kind == "settings" { format!("{kind} {done}") } else { format!("{kind} {name} {done}") }
         })
         .collect();
-    for (pointer, real, tried) in
-        [("/access/gains", "gains", "would gain"), ("/access/loses", "loses", "would lose")]
-    {
-        let verb = if dry_run { tried } else { real };
-        lines.extend(rows(pointer).map(|row| {
-            let at = |pointer| text(row, &[pointer]);
-            format!("{} {verb} {} on {}", at("/subject"), at("/role"), at("/model"))
-        }));
-    }
-    if answer.pointer("/access/truncated").and_then(Value::as_bool) == Some(true) {
-        lines.push("... and more: only the first are shown".to_owned());
-    }
+    lines.extend(access::lines(answer, dry_run));
     lines
 }
 
@@ -98,7 +88,7 @@ mod tests {
         let answer = json!({
             "data": [
                 {"type": "team", "name": "a", "action": "CREATE"},
-                {"type": "settings", "action": "UPDATE"},
+                {"type": "settings", "name": "settings", "action": "UPDATE"},
                 {"type": "team", "name": "b", "action": "UNCHANGED"},
             ],
             "access": {

@@ -3,6 +3,7 @@
 use argh::FromArgs;
 use serde_json::json;
 
+use super::access;
 use super::admin::Open;
 use super::failure::Failure;
 use super::input::with_query;
@@ -37,6 +38,10 @@ pub struct Grant {
     /// ACCOUNT, or ACCOUNT/MODEL
     #[argh(positional)]
     target: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 /// Take a grant away again; open calls that it allowed are cut.
@@ -61,6 +66,10 @@ pub struct Revoke {
     /// ACCOUNT, or ACCOUNT/MODEL
     #[argh(positional)]
     target: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 /// List who has which role on what.
@@ -102,6 +111,9 @@ impl Grant {
     pub fn run(self, open: Open<'_>) -> Result<(), Failure> {
         let context = open()?;
         let body = json!({"subject": self.subject, "role": self.role.as_str(), "target": self.target});
+        if self.dry_run {
+            return access::trial(&context, "POST", "/grants", Some(body));
+        }
         let grant = context.client.object("POST", "/grants", Some(&body))?;
         context
             .output
@@ -122,7 +134,11 @@ impl Revoke {
             ("role", Some(role)),
             ("target", Some(self.target.as_str())),
         ];
-        let answer = context.client.call("DELETE", &with_query("/grants", &parameters), None)?;
+        let path = with_query("/grants", &parameters);
+        if self.dry_run {
+            return access::trial(&context, "DELETE", &path, None);
+        }
+        let answer = context.client.call("DELETE", &path, None)?;
         context.output.done(&format!("{} has {role} on {} no more.", self.subject, self.target), &answer)
     }
 }

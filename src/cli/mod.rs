@@ -1,5 +1,6 @@
 //! Commands. Each is a thin client: `serve` starts the server, `admin` speaks the management API.
 
+mod access;
 mod admin;
 mod apply;
 mod arguments;

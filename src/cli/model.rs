@@ -3,6 +3,7 @@
 use argh::FromArgs;
 use serde_json::{Map, json};
 
+use super::access;
 use super::admin::Open;
 use super::failure::Failure;
 use super::input::{account_and_model, path};
@@ -85,6 +86,10 @@ struct Remove {
     /// name as callers write it: ACCOUNT/NAME
     #[argh(positional)]
     model: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 const COLUMNS: [Column; 5] = [
@@ -132,6 +137,9 @@ impl Model {
                 let (account, name) = account_and_model(&verb.model)?;
                 let path = path(&["provider-accounts", account, "models", name])?;
                 let context = open()?;
+                if verb.dry_run {
+                    return access::trial(&context, "DELETE", &path, None);
+                }
                 let answer = context.client.call("DELETE", &path, None)?;
                 context.output.done(&format!("The model {} is removed.", verb.model), &answer)
             }

@@ -3,6 +3,7 @@
 use argh::FromArgs;
 use serde_json::{Map, Value, json};
 
+use super::access;
 use super::admin::Open;
 use super::failure::Failure;
 use super::input::{headers, path, read_secret, read_text};
@@ -168,6 +169,10 @@ struct Delete {
     /// name
     #[argh(positional)]
     name: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 const NAME: Column = Column { title: "NAME", cell: |account| text(account, &["/name", "/manifest/name"]) };
@@ -241,6 +246,9 @@ impl Provider {
             Verb::Delete(verb) => {
                 let path = path(&["provider-accounts", &verb.name])?;
                 let context = open()?;
+                if verb.dry_run {
+                    return access::trial(&context, "DELETE", &path, None);
+                }
                 let answer = context.client.call("DELETE", &path, None)?;
                 context.output.done(&format!("The provider account {} is deleted.", verb.name), &answer)
             }

@@ -3,6 +3,7 @@
 use argh::FromArgs;
 use serde_json::json;
 
+use super::access;
 use super::admin::Open;
 use super::failure::Failure;
 use super::input::path;
@@ -74,6 +75,10 @@ struct Delete {
     /// name
     #[argh(positional)]
     name: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 /// Put a user into a team.
@@ -92,6 +97,10 @@ struct AddMember {
     /// email address of the user
     #[argh(positional)]
     email: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 /// Take a user out of a team; what they had through it ends at once.
@@ -110,6 +119,10 @@ struct RemoveMember {
     /// email address of the user
     #[argh(positional)]
     email: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 const NAME: Column = Column { title: "NAME", cell: |team| text(team, &["/manifest/name", "/id"]) };
@@ -156,18 +169,28 @@ impl Team {
             Verb::Delete(verb) => {
                 let path = path(&["teams", &verb.name])?;
                 let context = open()?;
+                if verb.dry_run {
+                    return access::trial(&context, "DELETE", &path, None);
+                }
                 let answer = context.client.call("DELETE", &path, None)?;
                 context.output.done(&format!("The team {} is deleted.", verb.name), &answer)
             }
             Verb::AddMember(verb) => {
                 let path = path(&["teams", &verb.team, "members"])?;
                 let context = open()?;
-                let team = context.client.object("POST", &path, Some(&json!({"email": verb.email})))?;
+                let body = json!({"email": verb.email});
+                if verb.dry_run {
+                    return access::trial(&context, "POST", &path, Some(body));
+                }
+                let team = context.client.object("POST", &path, Some(&body))?;
                 context.output.done(&format!("{} is in {}.", verb.email, verb.team), &team)
             }
             Verb::RemoveMember(verb) => {
                 let path = path(&["teams", &verb.team, "members", &verb.email])?;
                 let context = open()?;
+                if verb.dry_run {
+                    return access::trial(&context, "DELETE", &path, None);
+                }
                 let team = context.client.object("DELETE", &path, None)?;
                 context.output.done(&format!("{} is not in {} any more.", verb.email, verb.team), &team)
             }

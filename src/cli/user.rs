@@ -3,6 +3,7 @@
 use argh::FromArgs;
 use serde_json::{Map, Value, json};
 
+use super::access;
 use super::admin::Open;
 use super::failure::Failure;
 use super::input::{path, with_query};
@@ -81,7 +82,7 @@ struct Show {
     email: String,
 }
 
-/// Lock a person out at once: their tokens are deleted and their open calls are cut.
+/// Lock a person out at once: their tokens are revoked and their open calls are cut.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
@@ -95,6 +96,10 @@ struct Deactivate {
     /// email address
     #[argh(positional)]
     email: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 /// Let a deactivated person in again, with new tokens.
@@ -146,6 +151,10 @@ struct Delete {
     /// remove the person's team memberships and grants too
     #[argh(switch)]
     force: bool,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 fn role(text: &str) -> Result<&'static str, Failure> {
@@ -202,10 +211,13 @@ impl User {
             Verb::Deactivate(verb) => {
                 let context = open()?;
                 let body = json!({"email": verb.email});
+                if verb.dry_run {
+                    return access::trial(&context, "PATCH", "/users/deactivate", Some(body));
+                }
                 let answer = context.client.call("PATCH", "/users/deactivate", Some(&body))?;
                 context
                     .output
-                    .done(&format!("{} is deactivated; their tokens are gone.", verb.email), &answer)
+                    .done(&format!("{} is deactivated; their tokens are revoked.", verb.email), &answer)
             }
             Verb::Activate(verb) => {
                 let context = open()?;
@@ -225,6 +237,9 @@ impl User {
                     &[("forceDelete", verb.force.then_some("true"))],
                 );
                 let context = open()?;
+                if verb.dry_run {
+                    return access::trial(&context, "DELETE", &path, None);
+                }
                 let answer = context.client.call("DELETE", &path, None)?;
                 context.output.done(&format!("{} is deleted.", verb.email), &answer)
             }

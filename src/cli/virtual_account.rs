@@ -3,6 +3,7 @@
 use argh::FromArgs;
 use serde_json::{Map, json};
 
+use super::access;
 use super::admin::Open;
 use super::failure::Failure;
 use super::input::{date, path, tags};
@@ -76,6 +77,10 @@ struct Delete {
     /// name
     #[argh(positional)]
     name: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 const NAME: Column = Column { title: "NAME", cell: |account| text(account, &["/manifest/name", "/id"]) };
@@ -132,6 +137,9 @@ impl VirtualAccount {
             Verb::Delete(verb) => {
                 let path = path(&["virtual-accounts", &verb.name])?;
                 let context = open()?;
+                if verb.dry_run {
+                    return access::trial(&context, "DELETE", &path, None);
+                }
                 let answer = context.client.call("DELETE", &path, None)?;
                 context.output.done(&format!("The virtual account {} is deleted.", verb.name), &answer)
             }

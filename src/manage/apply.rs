@@ -132,6 +132,9 @@ pub(super) enum Part {
     Access,
 }
 
+/// The ranks of the steps that give access.
+const ACCESS: std::ops::RangeInclusive<u8> = 4..=6;
+
 /// The parts of all documents in the order in which they depend on each other. New admins come before other users:
 /// the last admin may hand over in one apply.
 fn steps(documents: &[Document]) -> Vec<(u8, usize, Part)> {
@@ -200,13 +203,23 @@ impl Manage {
             let mut plan =
                 Plan { world: Arc::clone(&view.world), writes: BTreeMap::new(), change: Change::default() };
             let mut changed = BTreeSet::new();
-            for (_, at, part) in steps(documents) {
-                let Some(document) = documents.get(at) else { continue };
-                let draft = self.build(&plan_view(view, &plan), document, part);
-                let draft = draft.map_err(|failure| located(at, document, failure))?;
-                if !draft.is_empty() {
-                    changed.insert(at);
-                    plan.add(self, draft)?;
+            let steps = steps(documents);
+            // What one document gives no longer another one may give, and may have come before: then all that
+            // give access have another look.
+            for again in [false, true] {
+                if again && !plan.writes.values().any(|write| matches!(write, Write::Delete(..))) {
+                    break;
+                }
+                for (rank, at, part) in &steps {
+                    let (Some(document), true) = (documents.get(*at), !again || ACCESS.contains(rank)) else {
+                        continue;
+                    };
+                    let draft = self.build(&plan_view(view, &plan), document, *part);
+                    let draft = draft.map_err(|failure| located(*at, document, failure))?;
+                    if !draft.is_empty() {
+                        changed.insert(*at);
+                        plan.add(self, draft)?;
+                    }
                 }
             }
             plan.change.writes = std::mem::take(&mut plan.writes).into_values().collect();

@@ -9,6 +9,7 @@
     reason = "a test ends at the first surprise"
 )]
 
+mod access;
 mod audit;
 mod lines;
 mod manifests;

@@ -103,7 +103,7 @@ fn several_files_in_three_languages_are_one_change() {
         lines,
         [
             "virtual-account bot created",
-            "settings settings updated",
+            "settings updated",
             "user ada@x.io created",
             "user root@x.io created",
             "team research created",
@@ -288,4 +288,40 @@ fn secrets_are_read_here_and_never_shown() {
         folder.json(&["provider", "show", "main"])["manifest"]["auth_data"].is_object(),
         "the key is gone"
     );
+}
+
+#[test]
+fn access_goes_from_one_manifest_to_another_in_one_apply() {
+    let folder = Folder::new();
+    for line in [
+        "team create research",
+        "provider create main --type openai --base-url http://127.0.0.1:9/v1",
+        "model add main/m --model-id m",
+    ] {
+        folder.ok(&line.split(' ').collect::<Vec<_>>());
+    }
+    let binding = |resource: &str| {
+        format!(
+            "type: role-binding\nname: bind\nsubjects: [{{type: team, name: research}}]\npermissions: [{resource}]\n"
+        )
+    };
+    let whole =
+        "{resourceFqn: 'default:openai:main', resourceType: provider-account, role: provider-account-access}";
+    let one = "{resourceFqn: 'default:openai:main:model:m', resourceType: provider-integration, role: provider-integration-access}";
+    let binding_file = folder.write("binding.yaml", &binding(whole));
+    folder.ok(&["apply", "-f", &binding_file]);
+    // The account is looked at before the binding lets go.
+    folder.write("binding.yaml", &binding(one));
+    let account = "type: provider-account/openai\nname: main\n\
+                   collaborators: [{subject: 'team:research', role_id: provider-account-access}]\n";
+    let account_file = folder.write("account.yaml", account);
+    let both = ["apply", "-f", &account_file, "-f", &binding_file];
+    folder.ok(&both);
+    let grants = folder.json(&["grants"]);
+    assert_eq!(column(&grants, "/target"), ["main", "main/m"]);
+    for source in ["provider-account/main", "role-binding/bind"] {
+        assert!(grants.to_string().contains(source), "{grants}");
+    }
+    let said = folder.ok(&both);
+    assert!(said.lines().all(|line| line.ends_with(" unchanged")), "{said}");
 }
