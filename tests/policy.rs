@@ -109,6 +109,53 @@ const ROWS: &[&str] = &[
     "PATCH /settings",
     "POST /clock/reset",
     "GET /usage/report",
+    "GET /openapi.json",
+    "POST /users/invite",
+    "GET /x/users/info",
+    "GET /x/users/{id}/resources | oneself",
+    "GET /x/users/{id}/resources | another",
+    "GET /x/users/{id}/permissions | oneself",
+    "GET /x/users/{id}/permissions | another",
+    "GET /x/users/{id}/teams | oneself",
+    "GET /x/users/{id}/teams | another",
+    "POST /teams",
+    "GET /teams/{id}/managers | own",
+    "GET /teams/{id}/managers | another",
+    "POST /teams/{id}/managers | own",
+    "POST /teams/{id}/managers | another",
+    "DELETE /teams/{id}/managers/{email} | own",
+    "DELETE /teams/{id}/managers/{email} | another",
+    "GET /teams/{id}/permissions | own",
+    "GET /teams/{id}/permissions | another",
+    "PUT /provider-accounts | new",
+    "PUT /provider-accounts | like main",
+    "GET /collaborators | main",
+    "GET /collaborators | other",
+    "POST /collaborators | main",
+    "POST /collaborators | other",
+    "DELETE /collaborators | main",
+    "DELETE /collaborators | other",
+    "GET /roles",
+    "GET /roles/{id}",
+    "GET /fqn/{type} | main",
+    "GET /fqn/{type} | other",
+    "GET /virtual-accounts/exists",
+    "POST /virtual-accounts",
+    "PUT /apply | a new account",
+    "PUT /apply | like main",
+    "PUT /apply | a user",
+    "POST /manifests | a new account",
+    "POST /manifests | like main",
+    "POST /delete | an account like main",
+    "POST /delete | a virtual account",
+    "POST /dependency-tree",
+    "GET /manifests/{kind}/{name} | main",
+    "GET /manifests/{kind}/{name} | other",
+    "GET /explain | oneself",
+    "GET /explain | another on main",
+    "GET /explain | another on other",
+    "GET /audit",
+    "GET /audit/verify",
     "POST chat/completions | main/m",
     "POST chat/completions | main/n",
     "POST chat/completions | other/m",
@@ -437,6 +484,80 @@ impl Stage {
                 let name = self.fresh();
                 self.ok("PUT", "/virtual-accounts", &virtual_account(&name));
                 (format!("/virtual-accounts/{name}"), Value::Null)
+            }
+            ("POST", "/users/invite") => {
+                (template.into(), json!({"email": email(&self.fresh()), "acceptInviteClientUrl": "http://x"}))
+            }
+            ("GET", "/x/users/{id}/resources" | "/x/users/{id}/permissions" | "/x/users/{id}/teams") => {
+                let target = if own { oneself } else { email("bystander") };
+                (template.replace("{id}", &target), Value::Null)
+            }
+            ("POST", "/teams") => (template.into(), team(&self.fresh())),
+            ("GET", "/teams/{id}/managers" | "/teams/{id}/permissions") => {
+                (template.replace("{id}", &self.fresh_team(own)), Value::Null)
+            }
+            ("POST", "/teams/{id}/managers") => {
+                (template.replace("{id}", &self.fresh_team(own)), json!({"email": self.fresh_user()}))
+            }
+            ("DELETE", "/teams/{id}/managers/{email}") => {
+                let (name, user) = (self.fresh_team(own), self.fresh_user());
+                self.ok("POST", &format!("/teams/{name}/managers"), &json!({"email": user}));
+                (format!("/teams/{name}/managers/{user}"), Value::Null)
+            }
+            ("PUT", "/provider-accounts" | "/apply") | ("POST", "/manifests") if variant != "a user" => {
+                let name = if variant == "like main" { self.fresh_account() } else { self.fresh() };
+                let mut body = account(&name);
+                if template == "/manifests" {
+                    body = json!({"manifests": [body["manifest"]]});
+                }
+                (template.into(), body)
+            }
+            ("PUT", "/apply") => {
+                let manifest = json!({"type": "user", "name": oneself, "role": "admin"});
+                (template.into(), json!({"manifest": manifest, "dryRun": true}))
+            }
+            ("GET", "/collaborators") => {
+                (format!("/collaborators?resourceType=provider-account&resourceId={variant}"), Value::Null)
+            }
+            ("POST" | "DELETE", "/collaborators") => {
+                let user = self.fresh_user();
+                if method == "DELETE" {
+                    self.grant(&user, "provider-account-access", variant);
+                }
+                let body = json!({
+                    "resourceType": "provider-account", "resourceId": variant,
+                    "subject": format!("user:{user}"), "roleId": "provider-account-access",
+                });
+                (template.into(), body)
+            }
+            ("GET", "/roles/{id}") => ("/roles/tenant-admin".into(), Value::Null),
+            ("GET", "/fqn/{type}") => {
+                let fqn = format!("default:openai:{variant}");
+                (format!("/fqn/provider-account?fqn={fqn}"), Value::Null)
+            }
+            ("GET", "/virtual-accounts/exists") => (format!("{template}?name=app"), Value::Null),
+            ("POST", "/virtual-accounts") => (template.into(), virtual_account(&self.fresh())),
+            ("POST", "/delete") if variant == "a virtual account" => {
+                let name = self.fresh();
+                self.ok("PUT", "/virtual-accounts", &virtual_account(&name));
+                (template.into(), json!({"manifest": {"type": "virtual-account", "name": name}}))
+            }
+            ("POST", "/delete") => {
+                let manifest = json!({"type": "provider-account/openai", "name": self.fresh_account()});
+                (template.into(), json!({"manifest": manifest}))
+            }
+            ("POST", "/dependency-tree") => (template.into(), json!({"manifests": []})),
+            ("GET", "/manifests/{kind}/{name}") => {
+                (format!("/manifests/provider-account/{variant}"), Value::Null)
+            }
+            ("GET", "/explain") => {
+                let (subject, account) = match variant {
+                    "oneself" if who == "app" => ("virtualaccount:app".to_owned(), "main"),
+                    "oneself" => (format!("user:{oneself}"), "main"),
+                    "another on main" => (format!("user:{}", email("bystander")), "main"),
+                    _ => (format!("user:{}", email("bystander")), "other"),
+                };
+                (format!("/explain?subject={subject}&model={account}/m"), Value::Null)
             }
             ("GET", "/usage/report") => ("/usage/report?by=user,model".into(), Value::Null),
             ("GET", "/provider-integrations") => ("/provider-integrations?type=model".into(), Value::Null),

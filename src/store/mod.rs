@@ -12,6 +12,8 @@ mod world;
 mod writer;
 
 #[cfg(test)]
+mod audit_tests;
+#[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
 pub(crate) mod tests;
