@@ -11,7 +11,8 @@ use crate::manage::{NewToken, TokenOwner, TokenView, Validity};
 fn shape(call: &Call, view: &TokenView) -> Value {
     let token = &view.token;
     let created = token.created_at.to_iso();
-    let mut manifest = json!({"type": "pat", "name": token.name});
+    // The contract's SDK takes no other type in the manifest of a row; the row's own says what it is.
+    let mut manifest = json!({"type": "virtual-account", "name": token.name});
     let mut row = json!({
         "id": token.id,
         "type": "pat",

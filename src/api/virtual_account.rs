@@ -4,9 +4,13 @@ use serde_json::{Value, json};
 
 use super::apply::attempt;
 use super::{Call, Result, apply, data, list, subject};
+use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::manage::{Manage, TokenView, VirtualAccountFilter, VirtualAccountView};
 use crate::manifest;
+
+/// The `expiry` of what does not expire.
+const NO_END: &str = "9999-12-31T23:59:59.999Z";
 
 pub fn shape(call: &Call, view: &VirtualAccountView) -> Value {
     let account = &view.account;
@@ -22,10 +26,8 @@ pub fn shape(call: &Call, view: &VirtualAccountView) -> Value {
         "manifest": manifest::virtual_account(account, &view.permissions),
         "isExpired": view.expired,
     });
-    // The contract wants an end in each of these, so a token without one is not among them.
-    let jwts: Vec<Value> = view.tokens.iter().filter_map(|token| jwt(view, token)).collect();
+    let jwts: Vec<Value> = view.tokens.iter().map(|token| jwt(view, token)).collect();
     let current = view.current.as_ref().map(|id| json!(id));
-    let current = current.filter(|id| jwts.iter().any(|jwt| jwt.get("id") == Some(id)));
     for (name, value) in [
         ("jwtId", current),
         ("jwts", (!jwts.is_empty()).then(|| jwts.into())),
@@ -39,17 +41,18 @@ pub fn shape(call: &Call, view: &VirtualAccountView) -> Value {
     shape
 }
 
-fn jwt(view: &VirtualAccountView, shown: &TokenView) -> Option<Value> {
+/// The contract wants an end in each, so a token without one gets one that is out of sight.
+fn jwt(view: &VirtualAccountView, shown: &TokenView) -> Value {
     let token = &shown.token;
-    Some(json!({
+    json!({
         "id": token.id,
         "subjectType": "virtualaccount",
         "subjectId": view.account.name,
-        "expiry": shown.end?.to_iso(),
+        "expiry": shown.end.map_or_else(|| NO_END.to_owned(), UnixMillis::to_iso),
         "tokenType": "opaque",
         "createdAt": token.created_at.to_iso(),
         "updatedAt": token.created_at.to_iso(),
-    }))
+    })
 }
 
 pub fn list_all(call: &Call, principal: &Principal) -> Result {

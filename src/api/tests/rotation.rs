@@ -192,9 +192,9 @@ fn the_view_tells_of_the_tokens_and_the_next_rotation() {
     assert_eq!(bot(&house)["nextScheduledRotation"], Value::Null);
     let (_, id) = old_token(&house, "bot", "key", 31);
     let view = bot(&house);
-    for field in ["jwts", "jwtId", "lastAccessedAt"] {
-        assert_eq!(view[field], Value::Null, "{field}");
-    }
+    assert_eq!(view["lastAccessedAt"], Value::Null);
+    assert_eq!((&view["jwtId"], &view["jwts"][0]["id"]), (&json!(id), &json!(id)));
+    assert_eq!(view["jwts"][0]["expiry"], "9999-12-31T23:59:59.999Z");
     let made = house.manage.store.snapshot().token(&id).unwrap().created_at;
     assert_eq!(view["nextScheduledRotation"], json!(UnixMillis(made.0 + 30 * DAY * 1000).to_iso()));
     assert_eq!(house.manage.rotate_due(UnixMillis::now()), 1);
@@ -205,16 +205,17 @@ fn the_view_tells_of_the_tokens_and_the_next_rotation() {
     let end = UnixMillis::parse(jwt["expiry"].as_str().unwrap()).unwrap();
     assert!(end > in_days(1) && end <= in_days(2));
     assert_eq!(view["nextScheduledRotation"], Value::Null);
-    // The current token has no end now, so it is not among them; the old one is.
+    // Both work now, and the new one is the current.
     let new = id_of(&house.done("GET", TOKEN, Value::Null));
-    *house.reports.used.lock().unwrap() = vec![(id.clone(), UnixMillis(60_000)), (new, UnixMillis(120_000))];
+    *house.reports.used.lock().unwrap() =
+        vec![(id.clone(), UnixMillis(60_000)), (new.clone(), UnixMillis(120_000))];
     let view = bot(&house);
-    assert_eq!((&view["jwtId"], view["jwts"].as_array().unwrap().len()), (&Value::Null, 1));
+    assert_eq!((&view["jwtId"], view["jwts"].as_array().unwrap().len()), (&json!(new), 2));
     assert_eq!(view["lastAccessedAt"], json!(UnixMillis(120_000).to_iso()));
     assert!(view["nextScheduledRotation"].is_string());
     // What is over is not among them either.
     house.done("DELETE", &format!("/virtual-accounts/bot/jwt/{id}"), Value::Null);
-    assert_eq!(bot(&house)["jwts"], Value::Null);
+    assert_eq!(bot(&house)["jwts"].as_array().unwrap().len(), 1);
     let (_, listed) = house.ask(&LOCAL, "GET", "/virtual-accounts?nameSearchQuery=bot", Value::Null);
     assert_eq!(listed["data"][0]["lastAccessedAt"], json!(UnixMillis(120_000).to_iso()));
 }

@@ -222,7 +222,10 @@ fn people_list_name_and_revoke_their_own() {
     let rows = listed("");
     assert_eq!(rows.len(), 2);
     let row = rows.iter().find(|row| row["id"] == json!(id)).unwrap();
-    assert_eq!((&row["manifest"]["type"], &row["manifest"]["name"]), (&json!("pat"), &json!("laptop")));
+    assert_eq!(
+        (&row["manifest"]["type"], &row["manifest"]["name"]),
+        (&json!("virtual-account"), &json!("laptop"))
+    );
     // The contract requires an expiry in each of these, so without one there are none.
     assert_eq!(row["jwts"], Value::Null);
     assert_eq!(listed("?nameSearchQuery=hon").len(), 1);
