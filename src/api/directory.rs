@@ -131,7 +131,7 @@ pub fn invite(call: &Call, principal: &Principal) -> Result {
     fields.required_text("email")?;
     fields.ignore(&["acceptInviteClientUrl"]);
     fields.finish()?;
-    Err(Failure::NotImplemented(
+    Err(Failure::Unprocessable(
         "There are no invitations yet: make the user with POST /users/register, then a token for them".into(),
     ))
 }

@@ -255,7 +255,7 @@ def test_users(house, client):
     assert client.users.get_teams("ada@example.com").data == []
     assert refusal(
         lambda: client.users.invite_user(email="eve@example.com", accept_invite_client_url="http://127.0.0.1/")
-    ) == 501
+    ) == 422
     client.users.delete("bob@example.com")
     assert refusal(lambda: client.users.get("bob@example.com")) == 404
 

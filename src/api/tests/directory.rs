@@ -292,7 +292,7 @@ fn roles_are_the_built_in_ones() {
     }
     house.refused(404, "GET", "/roles/none", Value::Null);
     house.refused(
-        501,
+        422,
         "POST",
         "/users/invite",
         json!({"email": "a@b.c", "acceptInviteClientUrl": "http://x"}),
