@@ -24,6 +24,8 @@ mod secret;
 mod server;
 mod store;
 mod token;
+#[allow(dead_code, unused_imports, reason = "filled in by the commits that follow")]
+mod translate;
 mod upstream;
 mod usage;
 mod wire;
