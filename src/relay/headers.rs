@@ -29,6 +29,12 @@ const TO_CALLER: [&str; 10] = [
     "cache-control",
 ];
 
+/// What of a provider's answer still holds when it is said in another dialect.
+const TRANSLATED_TO_CALLER: [&str; 3] = ["retry-after", "retry-after-ms", "x-should-retry"];
+
+/// Where providers put their id of a request.
+const UPSTREAM_REQUEST_IDS: [&str; 4] = ["request-id", "x-request-id", "x-amzn-requestid", "apim-request-id"];
+
 /// The boundary of the form that a request's body is; `None` when it is JSON.
 ///
 /// # Errors
@@ -111,6 +117,18 @@ pub fn to_caller(from: &Headers, to: &mut AnswerHead) {
         if allowed {
             to.line(&name.to_ascii_lowercase(), value);
         } else if name.eq_ignore_ascii_case(b"x-request-id") {
+            to.line(b"x-upstream-request-id", value);
+        }
+    }
+}
+
+/// The same for an answer that is said again in another dialect: what describes the provider's own bytes stays
+/// behind, and so do rate limits that are written in its own words. The provider's request id goes along.
+pub fn to_caller_translated(from: &Headers, to: &mut AnswerHead) {
+    for (name, value) in from.iter() {
+        if TRANSLATED_TO_CALLER.iter().any(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes())) {
+            to.line(&name.to_ascii_lowercase(), value);
+        } else if UPSTREAM_REQUEST_IDS.iter().any(|id| name.eq_ignore_ascii_case(id.as_bytes())) {
             to.line(b"x-upstream-request-id", value);
         }
     }

@@ -7,6 +7,7 @@ mod endpoint;
 mod headers;
 mod meter;
 mod models;
+mod passage;
 mod plain;
 mod stream;
 
@@ -22,7 +23,8 @@ use crate::clock::{UnixMillis, monotonic_ms};
 use crate::domain::{Outcome, Principal, ProviderType};
 use crate::failure::Failure;
 use crate::http::{
-    BodyBudget, BodyLength, BufferedBody, Connection, HeadError, Limits, ReadError, RequestHead,
+    AnswerHead, BodyBudget, BodyLength, BufferedBody, Connection, HeadError, Headers, Limits, ReadError,
+    RequestHead,
 };
 use crate::metrics::Metrics;
 use crate::net::{Cut, Interruption};
@@ -332,10 +334,13 @@ impl Relay {
             account,
             resolved_model: route.resolved_name(),
             deadline_ms,
+            translation: None,
             meter,
         };
         if is_event_stream && (200..300).contains(&status) {
-            stream::relay(onward, connection, exchange, endpoint.stream, hides_usage)
+            let max_event_bytes = self.upstreams.limits().max_event_bytes;
+            let passage = passage::Relayed::new(endpoint.stream, hides_usage, max_event_bytes);
+            stream::relay(onward, connection, exchange, passage)
         } else {
             plain::relay(onward, connection, exchange, held)
         }
@@ -401,10 +406,35 @@ struct Onward<'a, 'm, 'u> {
     account: String,
     resolved_model: String,
     deadline_ms: u64,
+    /// The answer is said again in the caller's dialect; what the caller is to know of that.
+    translation: Option<Translated>,
     meter: &'m mut Meter<'u>,
 }
 
+/// What a caller is told of a translation, besides the answer.
+struct Translated {
+    /// Fields of the request that the provider can not serve and that the account has dropped.
+    dropped: Vec<String>,
+}
+
 impl Onward<'_, '_, '_> {
+    /// Begins the head of an answer with the provider's lines that may pass. `content_type` is that of a translated one.
+    fn begin_answer(&self, status: u16, from: &Headers, content_type: &str) -> AnswerHead {
+        let mut head = self.answer.begin(status);
+        head.line(b"x-tfy-resolved-model", self.resolved_model.as_bytes());
+        match &self.translation {
+            None => headers::to_caller(from, &mut head),
+            Some(translated) => {
+                headers::to_caller_translated(from, &mut head);
+                head.line(b"content-type", content_type.as_bytes());
+                if !translated.dropped.is_empty() {
+                    head.line(b"x-gateway-dropped-fields", translated.dropped.join(", ").as_bytes());
+                }
+            }
+        }
+        head
+    }
+
     /// Waits for the provider: at most the idle limit, and never past the call's end.
     fn arm_for_provider(&self, connection: &Connection, limit_ms: u64) {
         connection.watch().arm_at(monotonic_ms().saturating_add(limit_ms).min(self.deadline_ms));
