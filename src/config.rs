@@ -151,6 +151,8 @@ pub struct Relay {
     pub keep_alive_ms: u64,
     /// Bytes of one unfinished server-sent event that are held back; a larger event is passed on in pieces.
     pub max_event_bytes: usize,
+    /// The largest whole answer of a provider that is translated for its caller.
+    pub max_answer_bytes: usize,
 }
 
 impl Default for Relay {
@@ -163,6 +165,7 @@ impl Default for Relay {
             max_idle_connections: 64,
             keep_alive_ms: 30_000,
             max_event_bytes: 256 * 1024,
+            max_answer_bytes: 32 * 1024 * 1024,
         }
     }
 }

@@ -15,7 +15,7 @@ pub use decide::{Action, Decision, Resource, decide};
 
 use std::sync::{Arc, LazyLock};
 
-use crate::domain::{Grant, Owner, Principal, Role, Subject, Team, TenantRole, Token, User};
+use crate::domain::{Grant, Model, Owner, Principal, Role, Subject, Team, TenantRole, Token, User};
 use crate::id::{Email, TeamName};
 use crate::store::{Account, Versioned, World};
 
@@ -32,6 +32,11 @@ impl Route {
     /// The provider's own id of the model.
     pub fn model_id(&self) -> &str {
         self.account.spec.models.get(&self.model).map_or("", |model| model.model_id.as_str())
+    }
+
+    /// The model itself.
+    pub fn spec(&self) -> Option<&Model> {
+        self.account.spec.models.get(&self.model)
     }
 
     /// `account/name`.

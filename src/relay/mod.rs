@@ -7,9 +7,12 @@ mod endpoint;
 mod headers;
 mod meter;
 mod models;
+mod outgoing;
 mod passage;
 mod plain;
+mod plan;
 mod stream;
+mod translated;
 
 use std::sync::Arc;
 
@@ -20,7 +23,7 @@ pub use headers::sane_request_id;
 
 use crate::authz::Permit;
 use crate::clock::{UnixMillis, monotonic_ms};
-use crate::domain::{Outcome, Principal, ProviderType};
+use crate::domain::{Outcome, Principal};
 use crate::failure::Failure;
 use crate::http::{
     AnswerHead, BodyBudget, BodyLength, BufferedBody, Connection, HeadError, Headers, Limits, ReadError,
@@ -35,6 +38,8 @@ use crate::wire::multipart;
 use crate::wire::request::{self, Edit, Inspected};
 use crate::{authn, authz, catalog};
 use meter::{Meter, MeteredCall};
+use outgoing::Outgoing;
+use plan::Plan;
 
 /// The largest error body that is held to see whether the provider refuses `stream_options`.
 const MAX_HELD_ERROR_BYTES: usize = 64 * 1024;
@@ -224,12 +229,20 @@ impl Relay {
             },
         );
         let resolved_model = permit.route().resolved_name();
-        let result = if permit.route().account.spec.provider == ProviderType::Demo {
-            watch.arm(self.limits.idle_timeout_ms);
-            demo::answer(connection, answer, endpoint, &permit, &call.body.bytes, &mut meter)
-        } else {
-            self.forward(connection, answer, endpoint, permit, call, &mut meter)
-        };
+        let result = plan::choose(endpoint, permit.route()).map_err(Refusal::after_body).and_then(|plan| {
+            match plan {
+                Plan::Demo => {
+                    watch.arm(self.limits.idle_timeout_ms);
+                    demo::answer(connection, answer, endpoint, &permit, &call.body.bytes, &mut meter)
+                }
+                Plan::Relay => self.forward(connection, answer, endpoint, permit, call, &mut meter),
+                Plan::Translate(front, back) => {
+                    self.translate(connection, answer, permit, call, (front, back), &mut meter)
+                }
+                Plan::Embed(form) => self.embed(connection, answer, permit, call, form, &mut meter),
+                Plan::EstimateTokens => self.estimate_tokens(connection, answer, &call, &mut meter),
+            }
+        });
         let result = result.map_err(|refusal| {
             if let Some(failure) = &refusal.failure {
                 meter.refused(failure.status(), failure.message().into_owned());
@@ -364,25 +377,13 @@ impl Relay {
             Edits::Form(form) => form.model_edit(route.model_id()),
         }];
         edits.extend(usage_edit);
-        let mut pieces = request::apply(&call.body.bytes, &mut edits);
-        let body_bytes = pieces.iter().map(|piece| piece.len()).sum();
+        let body = request::apply(&call.body.bytes, &mut edits);
         let content_type = match &call.edits {
             Edits::Json(_) => "application/json".to_owned(),
             Edits::Form(form) => form.content_type(),
         };
-        let path = endpoint.path;
-        let request_head =
-            headers::provider_request(&route.account, path, answer.head, &content_type, body_bytes);
-        pieces.insert(0, &request_head);
-        let watch = connection.watch();
-        let worker = connection.transport().socket().worker(self.workers);
-        let mut reached = false;
-        let result =
-            self.upstreams.exchange(&route.account, watch, worker, &pieces, deadline_ms, &mut reached);
-        if reached {
-            meter.reached_provider();
-        }
-        result.map_err(|error| upstream_refusal(error, route.account.spec.name.as_str(), meter))
+        let outgoing = Outgoing::relayed(route, endpoint, answer.head, content_type, body);
+        self.send_out(connection, route, &outgoing, deadline_ms, meter)
     }
 
     /// Reads an error body as far as it may be held.
@@ -407,12 +408,12 @@ struct Onward<'a, 'm, 'u> {
     resolved_model: String,
     deadline_ms: u64,
     /// The answer is said again in the caller's dialect; what the caller is to know of that.
-    translation: Option<Translated>,
+    translation: Option<TranslationNotes>,
     meter: &'m mut Meter<'u>,
 }
 
 /// What a caller is told of a translation, besides the answer.
-struct Translated {
+struct TranslationNotes {
     /// Fields of the request that the provider can not serve and that the account has dropped.
     dropped: Vec<String>,
 }

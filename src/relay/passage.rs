@@ -5,6 +5,7 @@ use super::meter::Meter;
 use crate::domain::Outcome;
 use crate::failure::Failure;
 use crate::http::sse::{self, Event, EventSplitter};
+use crate::translate::{Front, ProviderError, Translation};
 use crate::wire::events::{self, EventReader, Kind, Verdict};
 
 /// An error that came before anything else of a stream: the caller gets a real status instead.
@@ -138,5 +139,84 @@ fn take(event: &[u8], reader: &mut EventReader, out: &mut Vec<u8>, meter: &mut M
                 out.extend_from_slice(&event);
             }
         }
+    }
+}
+
+/// Different dialects: what the provider says is said again to the caller.
+#[derive(Debug)]
+pub(super) struct Translated {
+    front: Front,
+    translation: Translation,
+    has_failed: bool,
+}
+
+impl Translated {
+    /// The way of one stream.
+    pub fn new(front: Front, translation: Translation) -> Self {
+        Self { front, translation, has_failed: false }
+    }
+
+    fn account(&mut self, meter: &mut Meter<'_>) {
+        if self.translation.has_begun() {
+            meter.first_byte(true);
+        }
+        if let Some(tokens) = self.translation.take_tokens() {
+            meter.tokens(tokens.counts());
+        }
+        for _ in 0..self.translation.take_output_pieces() {
+            meter.output_piece();
+        }
+    }
+}
+
+impl Passage for Translated {
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>, meter: &mut Meter<'_>) {
+        self.translation.push(bytes, out);
+        self.account(meter);
+    }
+
+    fn body_ended(&mut self, out: &mut Vec<u8>, meter: &mut Meter<'_>) {
+        self.translation.body_ended(out);
+        self.account(meter);
+    }
+
+    fn has_begun(&self) -> bool {
+        self.translation.has_begun()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.translation.is_finished()
+    }
+
+    fn has_said_all(&self) -> bool {
+        self.translation.is_finished()
+    }
+
+    fn outcome(&self) -> Outcome {
+        if self.translation.has_errored() && !self.has_failed {
+            Outcome::ProviderError
+        } else {
+            Outcome::Complete
+        }
+    }
+
+    fn first_error(&self) -> Option<FirstError> {
+        let error = self.translation.first_error()?;
+        Some(FirstError {
+            status: if error.credential_refused { 401 } else { error.status },
+            body: self.front.error(error),
+            retry_after_s: error.retry_after_s,
+        })
+    }
+
+    fn last_words(&mut self, failure: &Failure, out: &mut Vec<u8>) {
+        self.has_failed = true;
+        let error = ProviderError {
+            status: failure.status(),
+            kind: "api_error".to_owned(),
+            message: failure.message().into_owned(),
+            ..ProviderError::default()
+        };
+        self.translation.fail(error, out);
     }
 }

@@ -14,13 +14,19 @@ pub mod answer;
 pub mod back;
 pub mod capability;
 pub mod conversation;
+mod dialect;
 pub mod embedding;
 pub mod front;
+mod stream;
+#[cfg(test)]
+mod tests;
 mod unsupported;
 
 pub use answer::{Answer, Choice, Event, Finish, FinishReason, ProviderError, Tokens};
 pub use capability::Capability;
 pub use conversation::Conversation;
+pub use dialect::{Back, Front};
+pub use stream::Translation;
 pub use unsupported::{Dropped, Invalid, Unsupported};
 
 /// What a back has to know of where a request goes.
@@ -74,3 +80,7 @@ pub struct Identity<'a> {
     /// Unix seconds, where the provider says none.
     pub created_s: u64,
 }
+
+/// A provider's answer that is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;

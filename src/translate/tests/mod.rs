@@ -1,0 +1,3 @@
+//! Every dialect against every protocol.
+
+mod golden;
