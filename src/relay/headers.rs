@@ -86,7 +86,7 @@ pub fn provider_request(
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     put(&[b"POST ", endpoint.path.as_bytes(), b"/", path.as_bytes(), b" HTTP/1.1\r\nhost: "]);
     put(&[endpoint.authority.as_bytes(), b"\r\nuser-agent: gateway\r\naccept-encoding: identity\r\n"]);
-    if let Some(key) = &account.api_key {
+    if let Some(key) = account.api_key() {
         put(&[b"authorization: Bearer ", key.expose().as_bytes(), b"\r\n"]);
     }
     put(&[b"content-type: ", content_type.as_bytes(), b"\r\n"]);
