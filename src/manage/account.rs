@@ -20,10 +20,6 @@ use crate::store::{Account, Key, Object};
 const MAX_MODELS: usize = 2000;
 const MAX_MODEL_ID_BYTES: usize = 256;
 
-pub(super) const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
-/// Never dialled: the demo's provider answers by itself.
-pub(super) const DEMO_BASE_URL: &str = "http://demo.invalid";
-
 /// What changes of a provider account. The outer `None` leaves a thing as it is, the inner one removes it.
 #[derive(Debug, Default)]
 pub struct AccountChange {
@@ -367,6 +363,7 @@ pub(super) fn insert_model(
         types: spec.types.clone(),
         input_price: spec.input_price.as_ref().map(Price::per_million).transpose()?,
         output_price: spec.output_price.as_ref().map(Price::per_million).transpose()?,
+        settings: crate::domain::ModelSettings::default(),
         created_at: now,
     };
     account.models.insert(name, model.clone());

@@ -266,7 +266,7 @@ impl Manage {
             None if self.holds(view, &document.masked) => document.masked.clone(),
             None => self.manifest_of(view, &document.spec)?,
         };
-        if let (Some(sent), Some(stored)) = (key, account.and_then(|account| account.api_key.as_ref()))
+        if let (Some(sent), Some(stored)) = (key, account.and_then(|account| account.api_key()))
             && bool::from(sent.expose().as_bytes().ct_eq(stored.expose().as_bytes()))
             && let Some(place) = existing.pointer_mut("/auth_data/api_key")
         {

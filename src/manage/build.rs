@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
-use super::account::{DEMO_BASE_URL, OPENAI_BASE_URL, delete_grants_on, insert_model};
+use super::account::{delete_grants_on, insert_model};
 use super::apply::Part;
 use super::draft::{Audited, Draft};
 use super::grant::MAX_GRANTS;
@@ -81,11 +81,7 @@ impl Manage {
         {
             return Err(refused("A demo account has no base URL, no key and no other settings"));
         }
-        let default_url = match provider {
-            ProviderType::Openai => OPENAI_BASE_URL,
-            ProviderType::Demo => DEMO_BASE_URL,
-        };
-        let base_url = spec.base_url.clone().unwrap_or_else(|| default_url.to_owned());
+        let base_url = spec.base_url.clone().or_else(|| provider.default_base_url(None)).unwrap_or_default();
         let endpoint = destination::endpoint(&base_url).map_err(|failure| in_field("base_url", failure))?;
         if let Some(pem) = &spec.ca_certificates
             && old.and_then(|old| old.spec.ca_certificates.as_ref()) != Some(pem)
@@ -108,6 +104,7 @@ impl Manage {
                 || (same_place && old.is_some_and(|old| old.spec.destination_by_admin)),
             headers: destination::headers(&spec.headers).map_err(|failure| in_field("headers", failure))?,
             ca_certificates: spec.ca_certificates.clone(),
+            settings: crate::domain::AccountSettings::default(),
             models: BTreeMap::new(),
             manifest: Some(manifest.clone()),
             created_at: old.map_or(view.now, |old| old.spec.created_at),
@@ -189,7 +186,7 @@ impl Manage {
             }
             return Ok(stored);
         };
-        if let Some(known) = old.and_then(|old| old.api_key.as_ref())
+        if let Some(known) = old.and_then(|old| old.api_key())
             && bool::from(known.expose().as_bytes().ct_eq(key.expose().as_bytes()))
         {
             return Ok(stored);

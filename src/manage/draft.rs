@@ -279,6 +279,7 @@ mod tests {
             sealed_api_key: Some("SEALED-KEY".into()),
             headers: [].into(),
             ca_certificates: None,
+            settings: crate::domain::AccountSettings::default(),
             models: [].into(),
             manifest: None,
             created_at: UnixMillis(1),

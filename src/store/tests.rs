@@ -118,6 +118,7 @@ fn everything() -> Vec<Object> {
             sealed_api_key: Some(sealed),
             headers: BTreeMap::from([("x-a".to_owned(), "b".to_owned())]),
             ca_certificates: None,
+            settings: crate::domain::AccountSettings::default(),
             models: BTreeMap::from([(
                 ModelName::parse("m/1").unwrap(),
                 Model {
@@ -126,6 +127,7 @@ fn everything() -> Vec<Object> {
                     types: BTreeSet::from([ModelType::Chat]),
                     input_price: Some("0.15".to_owned()),
                     output_price: None,
+                    settings: crate::domain::ModelSettings::default(),
                     created_at: UnixMillis(1),
                 },
             )]),
@@ -174,7 +176,7 @@ fn a_store_opened_again_is_the_same() {
     assert!(matches!(store.commit(put(user("x@example.com"))), Err(CommitError::Busy)));
     let store = folder.open().unwrap();
     assert_eq!(format!("{:#?}", store.snapshot()), before);
-    assert_eq!(store.snapshot().account("main").unwrap().api_key.as_ref().unwrap().expose(), "sk-plain-text");
+    assert_eq!(store.snapshot().account("main").unwrap().api_key().unwrap().expose(), "sk-plain-text");
     assert_eq!(store.snapshot().teams_of("ada@example.com").count(), 1);
     // The chain goes on where it stood.
     store.commit(put(user("new@example.com"))).unwrap();

@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+use super::account::Account;
 use super::object::{Key, Object};
-use crate::domain::{
-    Endpoint, Grant, Owner, ProviderAccount, Settings, Subject, Team, Token, User, VirtualAccount,
-};
+use crate::domain::{Grant, Owner, Settings, Subject, Team, Token, User, VirtualAccount};
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
 use crate::seal::{MasterKey, SealError};
-use crate::secret::Secret;
 
 /// A value and the revision of the commit that last wrote it.
 #[derive(Debug)]
@@ -36,21 +34,6 @@ impl<T> std::ops::Deref for Versioned<T> {
     }
 }
 
-/// A provider account made ready for calls: its URL taken apart and its key opened.
-#[derive(Debug)]
-pub struct Account {
-    /// The stored object.
-    pub spec: ProviderAccount,
-    /// The revision of the commit that last wrote it.
-    pub revision: u64,
-    /// Where calls go.
-    pub endpoint: Endpoint,
-    /// The provider's key.
-    pub api_key: Option<Secret>,
-    /// The account's name, for those who keep something by it and should not copy it for each call.
-    pub pool_key: Arc<str>,
-}
-
 /// Why a stored object can not be part of a world.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -59,6 +42,8 @@ pub enum WorldError {
     Seal(SealError),
     /// A stored base URL is not one.
     Endpoint(String),
+    /// A stored credential is none.
+    Credential(String),
 }
 
 impl std::fmt::Display for WorldError {
@@ -67,6 +52,12 @@ impl std::fmt::Display for WorldError {
             Self::Seal(error) => write!(f, "{error}"),
             Self::Endpoint(account) => {
                 write!(f, "the stored base URL of provider account '{account}' is not one")
+            }
+            Self::Credential(account) => {
+                write!(
+                    f,
+                    "the stored credential of provider account '{account}' is of no kind that is known here"
+                )
             }
         }
     }
@@ -229,27 +220,8 @@ impl World {
                 self.teams.insert(team.name.clone(), Versioned { revision, value: Arc::new(team) });
             }
             Object::Account(spec) => {
-                let endpoint = Endpoint::parse(&spec.base_url)
-                    .map_err(|_| WorldError::Endpoint(spec.name.to_string()))?;
-                let api_key = match &spec.sealed_api_key {
-                    None => None,
-                    Some(sealed) => Some(
-                        master_key
-                            .open("account", spec.name.as_str(), "api_key", sealed)
-                            .map_err(WorldError::Seal)?,
-                    ),
-                };
                 let name = spec.name.clone();
-                self.accounts.insert(
-                    name,
-                    Arc::new(Account {
-                        pool_key: spec.name.as_str().into(),
-                        spec,
-                        revision,
-                        endpoint,
-                        api_key,
-                    }),
-                );
+                self.accounts.insert(name, Arc::new(Account::open(spec, revision, master_key)?));
             }
             Object::VirtualAccount(account) => {
                 let name = account.name.clone();

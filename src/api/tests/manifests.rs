@@ -120,7 +120,7 @@ fn the_key_is_masked_for_all_but_those_who_know_it() {
         manifest["auth_data"]["api_key"] = sent;
         assert_eq!(key(&manifest), "***");
     }
-    let stored = || house.manage.store.snapshot().account("new").unwrap().api_key.clone().unwrap();
+    let stored = || house.manage.store.snapshot().account("new").unwrap().api_key().cloned().unwrap();
     manifest["auth_data"]["api_key"] = json!("***");
     manifest["discount_percent"] = json!(3);
     house.apply(&manifest);
@@ -231,7 +231,7 @@ fn an_export_makes_the_same_state_again() {
         house.apply(&manifest);
         assert_eq!(house.revision(), made, "{path}");
     }
-    let key = house.manage.store.snapshot().account("new").unwrap().api_key.clone().unwrap();
+    let key = house.manage.store.snapshot().account("new").unwrap().api_key().cloned().unwrap();
     assert_eq!(key.expose(), PROVIDER_KEY);
     // The documented rotation: export, rename, apply.
     let mut clone = house.done("GET", "/manifests/virtual-account/new", Value::Null)["manifest"].clone();
