@@ -1,5 +1,6 @@
 //! The inference endpoints: which paths there are, and how each body is read.
 
+use crate::failure::Dialect;
 use crate::wire::events::Kind;
 
 /// What a path leads to.
@@ -11,6 +12,18 @@ pub enum Destination<'a> {
     Models,
     /// `GET models/ACCOUNT/NAME`; the name is percent-encoded as it came.
     Model(&'a str),
+}
+
+impl Destination<'_> {
+    /// The dialect of the errors there.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Relay(Endpoint { operation: Operation::Messages | Operation::CountTokens, .. }) => {
+                Dialect::Anthropic
+            }
+            _ => Dialect::OpenAi,
+        }
+    }
 }
 
 /// What an endpoint is for, as far as the way to a provider depends on it.

@@ -2,7 +2,9 @@
 
 mod answer;
 mod calls;
+mod count;
 mod demo;
+mod embed;
 mod endpoint;
 mod headers;
 mod meter;
@@ -240,7 +242,9 @@ impl Relay {
                     self.translate(connection, answer, permit, call, (front, back), &mut meter)
                 }
                 Plan::Embed(form) => self.embed(connection, answer, permit, call, form, &mut meter),
-                Plan::EstimateTokens => self.estimate_tokens(connection, answer, &call, &mut meter),
+                Plan::EstimateTokens => {
+                    self.estimate_tokens(connection, answer, &resolved_model, &call, &mut meter)
+                }
             }
         });
         let result = result.map_err(|refusal| {
