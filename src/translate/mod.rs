@@ -47,6 +47,10 @@ pub struct Built {
     pub context: ReplyContext,
 }
 
+/// The provider's answer is not one: no JSON, or JSON of another form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
 /// What the reader of an answer has to know of its request.
 #[derive(Clone, Debug, Default)]
 pub struct ReplyContext {
