@@ -1,3 +1,4 @@
 //! Providers' protocols.
 
 pub mod anthropic;
+pub mod gemini;
