@@ -41,11 +41,16 @@ pub struct Target<'a> {
 pub struct Built {
     /// JSON.
     pub body: Vec<u8>,
-    /// What was dropped, by the caller's field names; empty unless [`Target::drop_unsupported`].
+    /// What was dropped, by the caller's field names; without [`Target::drop_unsupported`] only what was
+    /// [noted](Unsupported::note).
     pub dropped: Dropped,
     /// What the reader of the answer has to know.
     pub context: ReplyContext,
 }
+
+/// A provider's answer that is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
 
 /// What the reader of an answer has to know of its request.
 #[derive(Clone, Debug, Default)]
