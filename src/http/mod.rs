@@ -7,6 +7,7 @@ mod answer;
 mod chunked;
 mod connection;
 mod head;
+pub mod eventstream;
 pub mod sse;
 
 pub use answer::AnswerHead;
