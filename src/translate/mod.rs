@@ -16,6 +16,9 @@ pub mod capability;
 pub mod conversation;
 pub mod embedding;
 pub mod front;
+mod json_text;
+#[cfg(test)]
+mod tests;
 mod unsupported;
 
 pub use answer::{Answer, Choice, Event, Finish, FinishReason, ProviderError, Tokens};
@@ -46,6 +49,10 @@ pub struct Built {
     /// What the reader of the answer has to know.
     pub context: ReplyContext,
 }
+
+/// The provider's answer is not one: no JSON, or JSON of another form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
 
 /// What the reader of an answer has to know of its request.
 #[derive(Clone, Debug, Default)]
