@@ -18,6 +18,7 @@ mod dialect;
 pub mod embedding;
 pub mod front;
 mod stream;
+mod json_text;
 #[cfg(test)]
 mod tests;
 mod unsupported;

@@ -1,1 +1,3 @@
 //! Callers' dialects.
+
+pub mod chat;
