@@ -16,6 +16,10 @@ pub mod capability;
 pub mod conversation;
 pub mod embedding;
 pub mod front;
+#[cfg(test)]
+mod tests {
+    pub mod vectors;
+}
 mod unsupported;
 
 pub use answer::{Answer, Choice, Event, Finish, FinishReason, ProviderError, Tokens};

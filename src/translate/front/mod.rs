@@ -5,3 +5,5 @@ mod emit;
 mod fields;
 pub mod messages;
 pub mod responses;
+#[cfg(test)]
+mod tests;

@@ -148,7 +148,8 @@ fn document(block: &mut Fields<'_>, others: &mut Others) -> Result<Option<Part>,
 /// The texts of a document that is given as blocks; other blocks go to `others`.
 fn read_texts(content: &RawValue, place: &str, others: &mut Others) -> Result<Vec<String>, Invalid> {
     if fields::is_string(content) {
-        let text = serde_json::from_str(content.get()).map_err(|_| Invalid::new(place, "has to be a string"))?;
+        let text =
+            serde_json::from_str(content.get()).map_err(|_| Invalid::new(place, "has to be a string"))?;
         return Ok(vec![text]);
     }
     let mut texts = Vec::new();

@@ -3,9 +3,9 @@
 use serde_json::value::RawValue;
 
 use super::blocks::{self, Speaker};
+use crate::translate::Invalid;
 use crate::translate::conversation::{Conversation, Effort, Format, Reasoning, Role, Tool, ToolChoice, Turn};
 use crate::translate::front::fields::{Fields, Others, printable};
-use crate::translate::Invalid;
 
 /// Reads the body of `POST /v1/messages`.
 ///

@@ -5,9 +5,9 @@
 
 use super::answer::{proof_of_call, push_counts, push_error, push_usage, stop};
 use super::waiting::{Call, Full, Waiting};
+use crate::translate::Identity;
 use crate::translate::answer::{Event, Finish, ProviderError, Tokens};
 use crate::translate::front::emit::{Object, event, object};
-use crate::translate::Identity;
 
 /// The block that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,10 @@ impl StreamWriter {
             data.object("message", |message| {
                 message.text("id", &self.id).text("type", "message").text("role", "assistant");
                 message.text("model", &self.model).json("content", "[]");
-                message.json("stop_reason", "null").json("stop_sequence", "null").json("stop_details", "null");
+                message
+                    .json("stop_reason", "null")
+                    .json("stop_sequence", "null")
+                    .json("stop_details", "null");
                 message.object("usage", |usage| push_usage(usage, self.tokens.as_ref()));
             });
         });
@@ -245,7 +248,10 @@ impl StreamWriter {
             Ok(false) => "The provider sent arguments of a tool call that was not open",
             Err(Full) => "The provider sent more of several tool calls at once than can be put in order",
         };
-        self.fail(&ProviderError { status: 502, message: message.to_owned(), ..ProviderError::default() }, out);
+        self.fail(
+            &ProviderError { status: 502, message: message.to_owned(), ..ProviderError::default() },
+            out,
+        );
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {
@@ -257,7 +263,10 @@ impl StreamWriter {
                 Some(finish) => stop(delta, finish, self.called, self.refused),
                 // The provider gave no reason, and none is made up.
                 None => {
-                    delta.json("stop_reason", "null").json("stop_sequence", "null").json("stop_details", "null");
+                    delta
+                        .json("stop_reason", "null")
+                        .json("stop_sequence", "null")
+                        .json("stop_details", "null");
                 }
             });
             data.object("usage", |usage| push_counts(usage, self.tokens.as_ref()));

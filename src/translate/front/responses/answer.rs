@@ -92,7 +92,7 @@ impl<'a> Output<'a> {
                         output.reasoning("", Some(&carried));
                     }
                     let id = output.begin("fc");
-                    let arguments = if call.arguments.is_empty() { "{}" } else { &call.arguments };
+                    let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
                     push_call(&mut output.items, &id, "completed", &call.id, &call.name, arguments);
                 }
                 // Nothing to say, or nothing that models answer with in this dialect.
@@ -142,7 +142,8 @@ pub fn separate(list: &mut Vec<u8>) {
 
 /// The entries of log probabilities in chat's form, between the brackets of their list; empty where there are none.
 pub fn entries_of_logprobs(chat: &str) -> String {
-    let entries = Fields::read(chat, "logprobs".to_owned()).ok().and_then(|mut fields| fields.take("content"));
+    let entries =
+        Fields::read(chat, "logprobs".to_owned()).ok().and_then(|mut fields| fields.take("content"));
     let list = entries.map(RawValue::get).map(compact).unwrap_or_default();
     list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or_default().to_owned()
 }

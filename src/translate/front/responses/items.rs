@@ -155,7 +155,9 @@ fn file(part: &mut Fields<'_>) -> Result<Part, Invalid> {
             address(&url).ok_or_else(|| part.invalid("file_url", "has to be an http(s) URL"))?
         }
         (None, None, Some(id)) => Source::FileId(id),
-        _ => return Err(part.invalid("file_data", "is needed, or file_url, or file_id, and only one of them")),
+        _ => {
+            return Err(part.invalid("file_data", "is needed, or file_url, or file_id, and only one of them"));
+        }
     };
     Ok(Part::Document { source, name, cache: None })
 }
@@ -230,7 +232,9 @@ fn reasoning(
             Some(Carried::Redacted { data }) => Some(Part::RedactedThinking { data }),
             Some(Carried::Call { id, signature }) => {
                 if proofs.len() >= MAX_PROOFS {
-                    return Err(item.invalid("encrypted_content", "is one of too many without a function call"));
+                    return Err(
+                        item.invalid("encrypted_content", "is one of too many without a function call")
+                    );
                 }
                 proofs.push((id, signature));
                 None

@@ -6,7 +6,7 @@ use crate::translate::Identity;
 use crate::translate::answer::{Finish, FinishReason, ProviderError, Tokens};
 use crate::translate::front::carried::Carried;
 use crate::translate::front::emit::{Object, object, push_string};
-use crate::translate::front::fields::Fields;
+use crate::translate::front::fields::{Fields, compact};
 
 /// Fields of a request that the answer repeats, with what stands there when nothing is known.
 const ECHOED: &[(&str, &str)] = &[
@@ -45,8 +45,7 @@ impl Echo {
             if let Some(left) = room.checked_sub(raw.get().len()) {
                 room = left;
                 // Line breaks between tokens would end the data line of an event.
-                let json = raw.get().replace(['\n', '\r'], " ");
-                echoed.push((*name, json));
+                echoed.push((*name, compact(raw.get())));
             }
         }
         Self(echoed)
@@ -87,7 +86,9 @@ impl Status<'_> {
         match self {
             Self::InProgress => "in_progress",
             Self::Failed(_) => "failed",
-            Self::Ended(Finish { reason: FinishReason::Length | FinishReason::ContentFilter, .. }) => "incomplete",
+            Self::Ended(Finish { reason: FinishReason::Length | FinishReason::ContentFilter, .. }) => {
+                "incomplete"
+            }
             Self::Ended(_) => "completed",
         }
     }

@@ -90,7 +90,8 @@ fn refuse_state(fields: &mut Fields<'_>) -> Result<(), Invalid> {
         }
     }
     if fields.flag("background")? == Some(true) {
-        return Err(fields.invalid("background", "is not possible for this model: nothing is kept to be fetched later"));
+        return Err(fields
+            .invalid("background", "is not possible for this model: nothing is kept to be fetched later"));
     }
     // Not to store is what happens; to store is a wish that the account may have dropped.
     fields.take_if("store", &["false"]);
@@ -175,10 +176,7 @@ fn reasoning(fields: &mut Fields<'_>, others: &mut Others) -> Result<Option<Reas
     let mut reasoning = Reasoning::default();
     if let Some(word) = object.text("effort")? {
         let effort = effort(&word).ok_or_else(|| {
-            object.invalid(
-                "effort",
-                "has to be 'none', 'minimal', 'low', 'medium', 'high', 'xhigh' or 'max'",
-            )
+            object.invalid("effort", "has to be 'none', 'minimal', 'low', 'medium', 'high', 'xhigh' or 'max'")
         })?;
         reasoning.effort = Some(effort);
     }
@@ -242,7 +240,9 @@ fn include(fields: &mut Fields<'_>, others: &mut Others) -> Result<bool, Invalid
             // Always there: nothing is kept, so the caller needs it.
             "\"reasoning.encrypted_content\"" => {}
             "\"message.output_text.logprobs\"" => logprobs = true,
-            text if text.starts_with('"') => others.push(format!("include:{}", printable(text.trim_matches('"'))), raw)?,
+            text if text.starts_with('"') => {
+                others.push(format!("include:{}", printable(text.trim_matches('"'))), raw)?
+            }
             _ => return Err(fields.invalid("include", "has to be a list of strings")),
         }
     }

@@ -117,7 +117,8 @@ impl StreamWriter {
             }
             Event::ToolStart { choice: 0, index, id, name, signature } => {
                 if let Some(signature) = signature {
-                    let carried = Carried::Call { id: id.clone().into_owned(), signature: signature.into_owned() };
+                    let carried =
+                        Carried::Call { id: id.clone().into_owned(), signature: signature.into_owned() };
                     self.carry(&carried, out);
                 }
                 self.call(index, id.into_owned(), name.into_owned(), out);
@@ -126,7 +127,7 @@ impl StreamWriter {
             Event::ToolEnd { choice: 0, index } => {
                 if let Some(place) = self.calls.iter().position(|call| call.index == index) {
                     let call = self.calls.remove(place);
-                    self.end_call(&call, out);
+                    self.end_call(&call, "completed", out);
                 }
             }
             Event::Finish { choice: 0, finish } => {
@@ -377,8 +378,8 @@ impl StreamWriter {
             at(data);
             push_summary_part(data.key("part"), &text);
         });
-        let carried = signature
-            .map(|signature| Carried::Thinking { text: text.clone(), signature: Some(signature) });
+        let carried =
+            signature.map(|signature| Carried::Thinking { text: text.clone(), signature: Some(signature) });
         self.done("rs", place, out, |item, id| push_reasoning(item, id, status, &text, carried.as_ref()));
     }
 
@@ -416,14 +417,14 @@ impl StreamWriter {
         });
     }
 
-    fn end_call(&mut self, call: &Call, out: &mut Vec<u8>) {
+    fn end_call(&mut self, call: &Call, status: &str, out: &mut Vec<u8>) {
         let id = self.item_id("fc", call.place);
         self.emit(out, "response.function_call_arguments.done", |data| {
             data.text("item_id", &id).number("output_index", call.place as u64);
             data.text("name", &call.name).text("arguments", &call.arguments);
         });
         self.done("fc", call.place, out, |item, id| {
-            push_call(item, id, "completed", &call.id, &call.name, &call.arguments);
+            push_call(item, id, status, &call.id, &call.name, &call.arguments);
         });
     }
 
@@ -443,7 +444,7 @@ impl StreamWriter {
     fn close_all(&mut self, status: &str, out: &mut Vec<u8>) {
         self.close(status, out);
         for call in std::mem::take(&mut self.calls) {
-            self.end_call(&call, out);
+            self.end_call(&call, status, out);
         }
     }
 }
