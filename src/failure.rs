@@ -12,6 +12,25 @@ pub enum Dialect {
     OpenAi,
     /// `{"statusCode", "message"}` of the management API.
     Management,
+    /// `{"type": "error", "error": {"type", "message"}}` of Anthropic's Messages API.
+    Anthropic,
+}
+
+/// Anthropic's word for an error of this status, by the list in its API's reference.
+pub fn anthropic_kind(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        408 | 504 => "timeout_error",
+        409 => "conflict_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 | 529 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
 }
 
 /// A refusal or failure, with the sentence that the caller may read. Nothing internal goes into it.
@@ -267,10 +286,20 @@ impl Failure {
         })
     }
 
+    /// The error of Anthropic's dialect, as it stands in a body or in an event of a stream.
+    pub fn anthropic_json(&self) -> serde_json::Value {
+        json!({
+            "type": "error",
+            "error": {"type": anthropic_kind(self.status()), "message": self.message()},
+            "request_id": null,
+        })
+    }
+
     /// Status, body and extra header in a dialect.
     pub fn render(&self, dialect: Dialect) -> Rendered {
         let body = match dialect {
             Dialect::OpenAi => self.openai_json(),
+            Dialect::Anthropic => self.anthropic_json(),
             Dialect::Management => json!({"statusCode": self.status(), "message": self.message()}),
         };
         let header = match self {
