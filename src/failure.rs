@@ -104,6 +104,8 @@ pub enum Failure {
         /// What it answered.
         status: u16,
     },
+    /// There is no credential to show to the provider: a token was not issued, or what is stored can not be used.
+    UpstreamCredential(String),
     /// The provider's answer was not one.
     UpstreamInvalid {
         /// The provider account.
@@ -167,6 +169,7 @@ impl Failure {
             Self::NotImplemented(_) => 501,
             Self::UpstreamUnreachable { .. }
             | Self::UpstreamRefused { .. }
+            | Self::UpstreamCredential(_)
             | Self::UpstreamInvalid { .. }
             | Self::UpstreamUnreadable { .. }
             | Self::UpstreamTooLarge { .. }
@@ -216,6 +219,7 @@ impl Failure {
                 "The provider of account '{account}' refused the gateway (status {status}); ask the account's manager to check its key and URL"
             )
             .into(),
+            Self::UpstreamCredential(text) => text.clone().into(),
             Self::UpstreamInvalid { account } => {
                 format!("The provider of account '{account}' answered with something that is not HTTP/1.1").into()
             }
@@ -242,6 +246,7 @@ impl Failure {
             Self::ModelForbidden { .. } | Self::Forbidden(_) | Self::AccessRevoked => "AuthorizationError",
             Self::UpstreamUnreachable { .. }
             | Self::UpstreamRefused { .. }
+            | Self::UpstreamCredential(_)
             | Self::UpstreamInvalid { .. }
             | Self::UpstreamUnreadable { .. }
             | Self::UpstreamTooLarge { .. }
@@ -266,6 +271,7 @@ impl Failure {
             Self::ModelForbidden { .. } | Self::Forbidden(_) | Self::AccessRevoked => "authorization",
             Self::UpstreamUnreachable { .. }
             | Self::UpstreamRefused { .. }
+            | Self::UpstreamCredential(_)
             | Self::UpstreamInvalid { .. }
             | Self::UpstreamUnreadable { .. }
             | Self::UpstreamTooLarge { .. }
