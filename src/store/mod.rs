@@ -6,9 +6,12 @@ mod ballast;
 pub mod data_dir;
 mod disk;
 mod error;
+mod grants;
 mod handoff;
+mod named;
 mod object;
 mod records;
+mod tokens;
 mod world;
 mod writer;
 

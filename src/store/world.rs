@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 
 use super::account::Account;
+use super::grants::{GrantsOf, Mark};
+use super::named::Named;
 use super::object::{Key, Object};
+use super::tokens::Tokens;
 use crate::domain::{Grant, Owner, Settings, Subject, Team, Token, User, VirtualAccount};
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
 use crate::seal::{MasterKey, SealError};
@@ -67,14 +70,16 @@ impl std::fmt::Display for WorldError {
 #[derive(Clone, Debug, Default)]
 pub struct World {
     revision: u64,
-    users: OrdMap<Email, Versioned<User>>,
+    users: Named<Email, Versioned<User>>,
     teams: OrdMap<TeamName, Versioned<Team>>,
-    teams_by_user: OrdMap<Email, OrdSet<TeamName>>,
-    accounts: OrdMap<AccountName, Arc<Account>>,
-    virtual_accounts: OrdMap<SlugName, Versioned<VirtualAccount>>,
-    tokens: OrdMap<TokenId, Versioned<Token>>,
-    tokens_by_owner: OrdMap<Owner, OrdSet<TokenId>>,
-    grants: OrdMap<Subject, Arc<Vec<Versioned<Grant>>>>,
+    /// As the subjects of grants, by name.
+    teams_by_user: Named<Email, Arc<Vec<Subject>>>,
+    accounts: Named<AccountName, Arc<Account>>,
+    virtual_accounts: Named<SlugName, Versioned<VirtualAccount>>,
+    tokens: Tokens,
+    /// By id.
+    tokens_by_owner: Named<Owner, Arc<Vec<TokenId>>>,
+    grants: Named<Subject, Arc<GrantsOf>>,
     settings: Versioned<Settings>,
 }
 
@@ -112,7 +117,15 @@ impl World {
 
     /// The teams that a user is in, `everyone` not among them.
     pub fn teams_of(&self, email: &str) -> impl Iterator<Item = &TeamName> {
-        self.teams_by_user.get(email).into_iter().flatten()
+        self.team_subjects_of(email).iter().filter_map(|subject| match subject {
+            Subject::Team(name) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// The same teams, as the subjects of grants.
+    pub fn team_subjects_of(&self, email: &str) -> &[Subject] {
+        self.teams_by_user.get(email).map_or(&[], |teams| teams.as_slice())
     }
 
     /// A provider account by name.
@@ -147,26 +160,37 @@ impl World {
 
     /// The tokens of one owner.
     pub fn tokens_of(&self, owner: &Owner) -> impl Iterator<Item = &Versioned<Token>> {
-        self.tokens_by_owner.get(owner).into_iter().flatten().filter_map(|id| self.tokens.get(id))
+        let ids = self.tokens_by_owner.get(owner).map_or(&[][..], |ids| ids.as_slice());
+        ids.iter().filter_map(|id| self.tokens.get(id))
     }
 
     /// The grants of exactly this subject; those of a user's teams are the teams' grants.
     pub fn grants_of(&self, subject: &Subject) -> &[Versioned<Grant>] {
-        self.grants.get(subject).map_or(&[], |grants| grants.as_slice())
+        self.grants.get(subject).map_or(&[], |grants| grants.all())
     }
 
     /// The grants of exactly this subject on one account or on models of it; the others are not walked.
     pub fn grants_on(&self, subject: &Subject, account: &str) -> &[Versioned<Grant>] {
-        let grants = self.grants_of(subject);
-        let start = grants.partition_point(|grant| grant.target.account.as_str() < account);
-        let rest = grants.get(start..).unwrap_or_default();
-        let end = rest.partition_point(|grant| grant.target.account.as_str() == account);
-        rest.get(..end).unwrap_or_default()
+        self.grants.get(subject).map_or(&[], |grants| grants.on(account, Mark::of(account)))
+    }
+
+    /// Whether any grant of these subjects on one account, or on a model of it, passes a test.
+    pub fn any_grant_on<'a>(
+        &self,
+        subjects: impl IntoIterator<Item = &'a Subject>,
+        account: &str,
+        test: impl Fn(&Versioned<Grant>) -> bool,
+    ) -> bool {
+        let mark = Mark::of(account);
+        subjects
+            .into_iter()
+            .filter_map(|subject| self.grants.get(subject))
+            .any(|grants| grants.on(account, mark).iter().any(&test))
     }
 
     /// All grants, by subject.
     pub fn grants(&self) -> impl Iterator<Item = &Versioned<Grant>> {
-        self.grants.values().flat_map(|grants| grants.iter())
+        self.grants.values().flat_map(|grants| grants.all())
     }
 
     /// What the organisation decided; the defaults, of revision 0, when nothing was ever set.
@@ -214,8 +238,13 @@ impl World {
             }
             Object::Team(team) => {
                 self.forget_members(team.name.as_str());
+                let subject = Subject::Team(team.name.clone());
                 for email in &team.members {
-                    self.teams_by_user.entry(email.clone()).or_default().insert(team.name.clone());
+                    if let Some(teams) = self.teams_by_user.or_default(email)
+                        && let Err(place) = teams.binary_search(&subject)
+                    {
+                        Arc::make_mut(teams).insert(place, subject.clone());
+                    }
                 }
                 self.teams.insert(team.name.clone(), Versioned { revision, value: Arc::new(team) });
             }
@@ -229,27 +258,27 @@ impl World {
             }
             Object::Token(mut token) => {
                 // One text for all the tokens of an owner: most of what a token takes would be its owner's name.
-                if let Some((owner, _)) = self.tokens_by_owner.get_key_value(&token.owner) {
-                    token.owner = owner.clone();
+                match self.tokens_by_owner.get_mut(&token.owner) {
+                    Some((owner, ids)) => {
+                        token.owner = owner.clone();
+                        if let Err(place) = ids.binary_search(&token.id) {
+                            Arc::make_mut(ids).insert(place, token.id.clone());
+                        }
+                    }
+                    None => {
+                        self.tokens_by_owner.insert(token.owner.clone(), Arc::new(vec![token.id.clone()]));
+                    }
                 }
-                self.tokens_by_owner.entry(token.owner.clone()).or_default().insert(token.id.clone());
-                self.tokens.insert(token.id.clone(), Versioned { revision, value: Arc::new(token) });
+                self.tokens.insert(Versioned { revision, value: Arc::new(token) });
             }
             Object::Settings(settings) => {
                 self.settings = Versioned { revision, value: Arc::new(settings) };
             }
             Object::Grant(grant) => {
-                let mut list: Vec<_> = self
-                    .grants_of(&grant.subject)
-                    .iter()
-                    .filter(|other| (other.role, &other.target) != (grant.role, &grant.target))
-                    .cloned()
-                    .collect();
                 let subject = grant.subject.clone();
-                // Sorted by target, which `grants_on` relies on.
-                let place = list.partition_point(|other| other.target <= grant.target);
-                list.insert(place, Versioned { revision, value: Arc::new(grant) });
-                self.grants.insert(subject, Arc::new(list));
+                if let Some(grants) = self.grants.or_default(&subject) {
+                    Arc::make_mut(grants).put(Versioned { revision, value: Arc::new(grant) });
+                }
             }
         }
         self.advance(revision);
@@ -277,9 +306,10 @@ impl World {
             "token" => {
                 if let Ok(id) = TokenId::parse(name)
                     && let Some(token) = self.tokens.remove(&id)
-                    && let Some(ids) = self.tokens_by_owner.get_mut(&token.owner)
+                    && let Some((_, ids)) = self.tokens_by_owner.get_mut(&token.owner)
                 {
-                    ids.remove(&id);
+                    let ids = Arc::make_mut(ids);
+                    ids.retain(|other| *other != id);
                     if ids.is_empty() {
                         self.tokens_by_owner.remove(&token.owner);
                     }
@@ -288,12 +318,13 @@ impl World {
             "settings" => self.settings = Versioned::default(),
             "grant" => {
                 let Some(Ok(subject)) = name.split('|').next().map(Subject::parse) else { return };
-                let list: Vec<_> =
-                    self.grants_of(&subject).iter().filter(|g| Key::grant(g) != *key).cloned().collect();
-                if list.is_empty() {
+                if self.grants.get(&subject).is_none() {
+                    return;
+                }
+                if let Some(grants) = self.grants.or_default(&subject)
+                    && Arc::make_mut(grants).remove(key)
+                {
                     self.grants.remove(&subject);
-                } else {
-                    self.grants.insert(subject, Arc::new(list));
                 }
             }
             _ => {}
@@ -303,8 +334,9 @@ impl World {
     fn forget_members(&mut self, team: &str) {
         let Some(members) = self.teams.get(team).map(|t| t.members.clone()) else { return };
         for email in members {
-            if let Some(teams) = self.teams_by_user.get_mut(&email) {
-                teams.remove(team);
+            if let Some((_, teams)) = self.teams_by_user.get_mut(&email) {
+                let teams = Arc::make_mut(teams);
+                teams.retain(|other| !matches!(other, Subject::Team(name) if name.as_str() == team));
                 if teams.is_empty() {
                     self.teams_by_user.remove(&email);
                 }
