@@ -134,8 +134,21 @@ fn an_answer_too_large_to_translate_is_502() {
 
 #[test]
 fn an_answer_that_is_none_is_502() {
-    for body in ["", "null", "[]", "{}", "{\"type\":\"message\"}", "<html>", "{\"content\":[{\"type\":\"text\",\"text\":7}]}"] {
-        let stage = Stage::new("", Provider::start(move |_, answer| answer.full(200, "content-type: application/json\r\n", body.as_bytes())));
+    for body in [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "{\"type\":\"message\"}",
+        "<html>",
+        "{\"content\":[{\"type\":\"text\",\"text\":7}]}",
+    ] {
+        let stage = Stage::new(
+            "",
+            Provider::start(move |_, answer| {
+                answer.full(200, "content-type: application/json\r\n", body.as_bytes())
+            }),
+        );
         let response = stage.post("/v1/chat/completions", &ask());
         assert_eq!(response.status, 502, "{body}: {}", response.text());
     }
@@ -194,7 +207,8 @@ fn a_caller_that_leaves_ends_the_providers_work() {
 #[test]
 fn equal_dialects_pass_byte_for_byte() {
     let answer_body = "{ \"id\":\"msg_1\",\"type\":\"message\", \"unknown\": 1.0e2, \"content\":[], \"usage\":{\"input_tokens\":2,\"output_tokens\":3}}";
-    let events = format!("{START}{}event: new_thing\ndata: {{ \"a\" : 1.00 }}\n\n: note\n\n{END}", delta("x"));
+    let events =
+        format!("{START}{}event: new_thing\ndata: {{ \"a\" : 1.00 }}\n\n: note\n\n{END}", delta("x"));
     let wanted = events.clone();
     let stage = Stage::new(
         "",
@@ -212,14 +226,22 @@ fn equal_dialects_pass_byte_for_byte() {
     assert_same_bytes("the answer", answer_body.as_bytes(), &response.body);
     let request = stage.provider.only_request();
     assert_eq!(request.path(), "/v1/messages?beta=true");
-    assert_same_bytes("the request", asked.replace("claude/m", "claude-sonnet-4-5").as_bytes(), &request.body);
+    assert_same_bytes(
+        "the request",
+        asked.replace("claude/m", "claude-sonnet-4-5").as_bytes(),
+        &request.body,
+    );
     let mut client = stage.open("/v1/messages");
     assert_eq!(client.read_head().status, 200);
     let (body, complete) = client.read_rest();
     assert!(complete);
     assert_same_bytes("the stream", wanted.as_bytes(), &body);
     let rows = stage.gateway.wait_for_usage("model", 2);
-    assert_eq!((rows[0]["input_tokens"].as_u64(), rows[0]["output_tokens"].as_u64()), (Some(7), Some(12)), "{rows:?}");
+    assert_eq!(
+        (rows[0]["input_tokens"].as_u64(), rows[0]["output_tokens"].as_u64()),
+        (Some(7), Some(12)),
+        "{rows:?}"
+    );
 }
 
 #[test]
@@ -228,11 +250,23 @@ fn bad_requests_are_named_and_never_reach_the_provider() {
     for (path, body) in [
         ("/v1/chat/completions", json!({"model": "claude/m"})),
         ("/v1/chat/completions", json!({"model": "claude/m", "messages": "hi"})),
-        ("/v1/chat/completions", json!({"model": "claude/m", "messages": [{"role": "king", "content": "hi"}]})),
+        (
+            "/v1/chat/completions",
+            json!({"model": "claude/m", "messages": [{"role": "king", "content": "hi"}]}),
+        ),
         ("/v1/chat/completions", json!({"model": "claude/m", "messages": [{"role": "user", "content": 7}]})),
-        ("/v1/chat/completions", json!({"model": "claude/m", "messages": [{"role": "user", "content": "hi"}], "n": 2})),
-        ("/v1/chat/completions", json!({"model": "claude/m", "messages": [{"role": "user", "content": "hi"}], "unheard_of": 2})),
-        ("/v1/chat/completions", json!({"model": "claude/m", "messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}]}]})),
+        (
+            "/v1/chat/completions",
+            json!({"model": "claude/m", "messages": [{"role": "user", "content": "hi"}], "n": 2}),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": "claude/m", "messages": [{"role": "user", "content": "hi"}], "unheard_of": 2}),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": "claude/m", "messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}]}]}),
+        ),
         ("/v1/responses", json!({"model": "claude/m"})),
         ("/v1/responses", json!({"model": "claude/m", "input": "hi", "previous_response_id": "resp_1"})),
         ("/v1/embeddings", json!({"model": "claude/m", "input": "hi"})),
@@ -243,7 +277,8 @@ fn bad_requests_are_named_and_never_reach_the_provider() {
         assert!(response.json()["error"]["message"].as_str().is_some_and(|text| text.len() > 10));
     }
     let deep = format!("{{\"model\":\"claude/m\",\"messages\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));
-    let response = Client::connect(stage.gateway.addr).post("/v1/chat/completions", &stage.token, deep.as_bytes());
+    let response =
+        Client::connect(stage.gateway.addr).post("/v1/chat/completions", &stage.token, deep.as_bytes());
     assert_eq!(response.status, 400, "{}", response.text());
     assert_eq!(stage.provider.request_count(), 0);
 }
@@ -253,7 +288,9 @@ fn a_refused_credential_is_502_and_hides_the_providers_words() {
     for (status, path) in [(401, "/v1/chat/completions"), (403, "/v1/messages"), (302, "/v1/responses")] {
         let stage = Stage::new(
             "",
-            Provider::start(move |_, answer| answer.json(status, "{\"error\":{\"message\":\"bad key sk-ant-SECRET\"}}")),
+            Provider::start(move |_, answer| {
+                answer.json(status, "{\"error\":{\"message\":\"bad key sk-ant-SECRET\"}}")
+            }),
         );
         let mut body = ask();
         if path == "/v1/responses" {
@@ -261,6 +298,10 @@ fn a_refused_credential_is_502_and_hides_the_providers_words() {
         }
         let response = stage.post(path, &body);
         assert_eq!(response.status, 502, "{}", response.text());
-        assert!(response.text().contains("claude") && !response.text().contains("SECRET"), "{}", response.text());
+        assert!(
+            response.text().contains("claude") && !response.text().contains("SECRET"),
+            "{}",
+            response.text()
+        );
     }
 }

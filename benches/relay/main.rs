@@ -146,11 +146,18 @@ fn run(dir: &Path, options: &Options) -> Result<(), String> {
     if let Some(gateway) = views.iter().find(|view| view.target.name == "gateway")
         && options.wants("translated")
     {
-        let models =
-            [("relayed", "bench/bench-1"), ("anthropic", "anthropic/m"), ("gemini", "gemini/m"), ("converse", "converse/m")];
+        let models = [
+            ("relayed", "bench/bench-1"),
+            ("anthropic", "anthropic/m"),
+            ("gemini", "gemini/m"),
+            ("converse", "converse/m"),
+        ];
         let views: Vec<View> = models
             .into_iter()
-            .map(|(name, model)| View { target: load::Target { name, model, ..gateway.target.clone() }, pid: gateway.pid })
+            .map(|(name, model)| View {
+                target: load::Target { name, model, ..gateway.target.clone() },
+                pid: gateway.pid,
+            })
             .collect();
         table("Translated streams", &views, &provider, Kind::Streams, options);
     }

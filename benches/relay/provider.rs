@@ -185,7 +185,9 @@ impl StreamAnswer {
             &event(r#""choices":[{"index":0,"delta":{"content":" word"}}]"#),
             &[
                 event(r#""choices":[{"index":0,"delta":{},"finish_reason":"stop"}]"#),
-                event(r#""choices":[],"usage":{"prompt_tokens":213,"completion_tokens":400,"total_tokens":613}"#),
+                event(
+                    r#""choices":[],"usage":{"prompt_tokens":213,"completion_tokens":400,"total_tokens":613}"#,
+                ),
                 b"data: [DONE]\n\n".to_vec(),
             ],
         )
@@ -199,13 +201,21 @@ impl StreamAnswer {
         Self::new(
             "text/event-stream; charset=utf-8",
             &[
-                event("message_start", &format!(r#","message":{{"id":"msg_01BenchBenchBenchBench0000","type":"message","role":"assistant","model":"claude-sonnet-4-5","content":[],"stop_reason":null,"stop_sequence":null,{usage}}}"#)),
+                event(
+                    "message_start",
+                    &format!(
+                        r#","message":{{"id":"msg_01BenchBenchBenchBench0000","type":"message","role":"assistant","model":"claude-sonnet-4-5","content":[],"stop_reason":null,"stop_sequence":null,{usage}}}"#
+                    ),
+                ),
                 event("content_block_start", r#","index":0,"content_block":{"type":"text","text":""}"#),
             ],
             &event("content_block_delta", r#","index":0,"delta":{"type":"text_delta","text":" word"}"#),
             &[
                 event("content_block_stop", r#","index":0"#),
-                event("message_delta", r#","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":400}"#),
+                event(
+                    "message_delta",
+                    r#","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":400}"#,
+                ),
                 event("message_stop", ""),
             ],
         )
@@ -247,11 +257,17 @@ impl StreamAnswer {
         Self::new(
             "application/vnd.amazon.eventstream",
             &[message("messageStart", r#"{"p":"abcdefghij","role":"assistant"}"#)],
-            &message("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"text":" word"},"p":"abcdefghijklmnop"}"#),
+            &message(
+                "contentBlockDelta",
+                r#"{"contentBlockIndex":0,"delta":{"text":" word"},"p":"abcdefghijklmnop"}"#,
+            ),
             &[
                 message("contentBlockStop", r#"{"contentBlockIndex":0,"p":"abcd"}"#),
                 message("messageStop", r#"{"p":"abcdefgh","stopReason":"end_turn"}"#),
-                message("metadata", r#"{"metrics":{"latencyMs":1000},"p":"ab","usage":{"inputTokens":213,"outputTokens":400,"totalTokens":613}}"#),
+                message(
+                    "metadata",
+                    r#"{"metrics":{"latencyMs":1000},"p":"ab","usage":{"inputTokens":213,"outputTokens":400,"totalTokens":613}}"#,
+                ),
             ],
         )
     }
@@ -259,11 +275,12 @@ impl StreamAnswer {
 
 /// CRC-32 as in ISO 3309, bit by bit: it runs a few times at the start.
 fn crc32(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, byte: &u8| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 }
-        })
-    };
+    let step =
+        |crc: u32, byte: &u8| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+                if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 }
+            })
+        };
     !bytes.iter().fold(!0, step)
 }
 

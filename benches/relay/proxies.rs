@@ -101,7 +101,13 @@ impl Proxy {
                 None => eprintln!("gateway: {line}"),
             }
         };
-        let target = Target { name: "gateway", plain: address, streams: address, token: String::new(), model: "bench/bench-1" };
+        let target = Target {
+            name: "gateway",
+            plain: address,
+            streams: address,
+            token: String::new(),
+            model: "bench/bench-1",
+        };
         let mut proxy = Self { child, target, lines: Some(lines) };
         let admin = |arguments: &[&str]| admin(&config, arguments);
         let url = format!("http://{provider}/v1");
@@ -166,7 +172,8 @@ http {{
             .spawn()
             .map_err(text)?;
         RUNNING.lock().unwrap().push(child.id());
-        let target = Target { name: "nginx", plain, streams, token: "none".to_owned(), model: "bench/bench-1" };
+        let target =
+            Target { name: "nginx", plain, streams, token: "none".to_owned(), model: "bench/bench-1" };
         let mut proxy = Self { child, target, lines: None };
         let until = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(plain).and_then(|_| TcpStream::connect(streams)).is_err() {
@@ -209,9 +216,29 @@ fn translated_accounts(provider: SocketAddr) -> String {
     };
     let key = |word: &str| format!(r#""auth_data":{{"type":"api-key","{word}":"bench-key"}}"#);
     let [anthropic, gemini, converse] = [
-        account("anthropic", "anthropic", &format!(r#""base_url":"http://{provider}/v1",{}"#, key("api_key")), "anthropic", "claude-sonnet-4-5"),
-        account("google-gemini", "gemini", &format!(r#""base_url":"http://{provider}/v1beta",{}"#, key("apiKey")), "gemini", "gemini-2.5-flash"),
-        account("aws-bedrock", "converse", &format!(r#""base_url":"http://{provider}","region":"eu-central-1","auth_data":{{"type":"access-key-based","access_key_id":"AKIABENCH","secret_access_key":"bench-secret"}}"#), "bedrock", "amazon.nova-pro-v1:0"),
+        account(
+            "anthropic",
+            "anthropic",
+            &format!(r#""base_url":"http://{provider}/v1",{}"#, key("api_key")),
+            "anthropic",
+            "claude-sonnet-4-5",
+        ),
+        account(
+            "google-gemini",
+            "gemini",
+            &format!(r#""base_url":"http://{provider}/v1beta",{}"#, key("apiKey")),
+            "gemini",
+            "gemini-2.5-flash",
+        ),
+        account(
+            "aws-bedrock",
+            "converse",
+            &format!(
+                r#""base_url":"http://{provider}","region":"eu-central-1","auth_data":{{"type":"access-key-based","access_key_id":"AKIABENCH","secret_access_key":"bench-secret"}}"#
+            ),
+            "bedrock",
+            "amazon.nova-pro-v1:0",
+        ),
     ];
     format!("[{anthropic},{gemini},{converse}]")
 }

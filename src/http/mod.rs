@@ -6,8 +6,8 @@
 mod answer;
 mod chunked;
 mod connection;
-mod head;
 pub mod eventstream;
+mod head;
 pub mod sse;
 
 pub use answer::AnswerHead;

@@ -1,6 +1,5 @@
 //! Which header lines cross the gateway, each way: allow-lists, so that nothing crosses by accident.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
@@ -10,8 +9,8 @@ use super::outgoing::Outgoing;
 use crate::authn;
 use crate::failure::Failure;
 use crate::http::{AnswerHead, Headers, RequestHead};
-use crate::secret::Secret;
 use crate::store::Account;
+use crate::upstream::AuthHeader;
 use crate::wire::multipart;
 
 /// What a caller's request hands on to the provider. Not its content type: the provider is told how the gateway
@@ -91,13 +90,16 @@ pub fn form_boundary(head: &RequestHead, takes_forms: bool) -> Result<Option<Str
 pub fn provider_request(
     account: &Account,
     outgoing: &Outgoing<'_>,
-    authorization: &[(Cow<'static, str>, Secret)],
+    authorization: &[AuthHeader],
     body_bytes: usize,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     put(&[b"POST ", outgoing.target.as_bytes(), b" HTTP/1.1\r\nhost: "]);
-    put(&[account.endpoint.authority.as_bytes(), b"\r\nuser-agent: gateway\r\naccept-encoding: identity\r\n"]);
+    put(&[
+        account.endpoint.authority.as_bytes(),
+        b"\r\nuser-agent: gateway\r\naccept-encoding: identity\r\n",
+    ]);
     for (name, value) in authorization {
         put(&[name.as_bytes(), b": ", value.expose().as_bytes(), b"\r\n"]);
     }
@@ -111,8 +113,7 @@ pub fn provider_request(
         }
     }
     for (name, value) in outgoing.fixed {
-        let is_said =
-            outgoing.caller.is_some_and(|(head, _)| head.headers.all(name).next().is_some());
+        let is_said = outgoing.caller.is_some_and(|(head, _)| head.headers.all(name).next().is_some());
         if !is_said {
             put(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }

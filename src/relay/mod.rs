@@ -231,8 +231,8 @@ impl Relay {
             },
         );
         let resolved_model = permit.route().resolved_name();
-        let result = plan::choose(endpoint, permit.route()).map_err(Refusal::after_body).and_then(|plan| {
-            match plan {
+        let result =
+            plan::choose(endpoint, permit.route()).map_err(Refusal::after_body).and_then(|plan| match plan {
                 Plan::Demo => {
                     watch.arm(self.limits.idle_timeout_ms);
                     demo::answer(connection, answer, endpoint, &permit, &call.body.bytes, &mut meter)
@@ -245,8 +245,7 @@ impl Relay {
                 Plan::EstimateTokens => {
                     self.estimate_tokens(connection, answer, &resolved_model, &call, &mut meter)
                 }
-            }
-        });
+            });
         let result = result.map_err(|refusal| {
             if let Some(failure) = &refusal.failure {
                 meter.refused(failure.status(), failure.message().into_owned());

@@ -2,13 +2,12 @@
 
 use super::endpoint::{Endpoint, Operation};
 use super::meter::Meter;
-use super::{Refusal, Relay, headers, upstream_refusal};
+use super::{Refusal, Relay, UnreadBody, headers, upstream_refusal};
 use crate::authz::Route;
-use crate::domain::Protocol;
-use crate::failure::Failure;
+use crate::domain::{Outcome, Protocol};
 use crate::http::{Connection, RequestHead};
-use crate::translate::Back;
-use crate::upstream::{Exchange, Signable, UpstreamError, address};
+use crate::translate::{Back, Invalid};
+use crate::upstream::{CredentialError, Exchange, Signable, Wait, address};
 
 /// A request, ready to be signed and sent.
 #[derive(Debug)]
@@ -47,15 +46,26 @@ impl<'a> Outgoing<'a> {
     }
 
     /// A request that was written for the provider.
-    pub fn translated(route: &Route, back: Back, is_stream: bool, body: &'a [u8]) -> Self {
-        let fixed = if back == Back::Anthropic { ANTHROPIC_VERSION } else { &[][..] };
-        let target = address::conversation(&route.account, route.spec(), back, is_stream);
-        Self { target, content_type: "application/json".to_owned(), caller: None, fixed, body: vec![body] }
+    ///
+    /// # Errors
+    /// When the model's id is none that the provider knows.
+    pub fn translated(route: &Route, back: Back, is_stream: bool, body: &'a [u8]) -> Result<Self, Invalid> {
+        let target = address::conversation(&route.account, route.spec(), back, is_stream)?;
+        // On Vertex the version stands in the body.
+        let is_anthropics_own = route.account.spec.provider.protocol() == Protocol::Anthropic;
+        let fixed = if is_anthropics_own { ANTHROPIC_VERSION } else { &[][..] };
+        Ok(Self { fixed, ..Self::json(target, body) })
     }
 
-    /// A request for embeddings, which are no conversation.
-    pub fn embedding(target: String, body: &'a [u8]) -> Self {
-        Self { target, content_type: "application/json".to_owned(), caller: None, fixed: &[], body: vec![body] }
+    /// JSON that was written for the provider.
+    pub fn json(target: String, body: &'a [u8]) -> Self {
+        Self {
+            target,
+            content_type: "application/json".to_owned(),
+            caller: None,
+            fixed: &[],
+            body: vec![body],
+        }
     }
 
     fn body_bytes(&self) -> usize {
@@ -84,20 +94,18 @@ impl Relay {
             method: "POST",
             path,
             query,
-            content_type: &outgoing.content_type,
+            authority: &account.endpoint.authority,
+            content_type: Some(&outgoing.content_type),
             body: &outgoing.body,
             region: route.spec().and_then(|model| account.spec.region_of(model)),
         };
+        let wait = Wait { watch, worker, deadline_ms };
         let mut was_renewed = false;
         loop {
-            let authorization =
-                self.upstreams.authorize(account, &signable, watch, worker, deadline_ms).map_err(|error| {
-                    meter.outcome(crate::domain::Outcome::ProviderFailed);
-                    Refusal::after_body(Failure::UpstreamCredential {
-                        account: account.spec.name.to_string(),
-                        reason: error.to_string(),
-                    })
-                })?;
+            let authorization = self
+                .upstreams
+                .authorize(account, &signable, &wait)
+                .map_err(|error| credential_refusal(&error, account.spec.name.as_str(), meter))?;
             let head = headers::provider_request(account, outgoing, &authorization, outgoing.body_bytes());
             let mut pieces = Vec::with_capacity(outgoing.body.len() + 1);
             pieces.push(head.as_slice());
@@ -108,13 +116,26 @@ impl Relay {
                 meter.reached_provider();
             }
             let exchange =
-                result.map_err(|error: UpstreamError| upstream_refusal(error, account.spec.name.as_str(), meter))?;
+                result.map_err(|error| upstream_refusal(error, account.spec.name.as_str(), meter))?;
+            if exchange.head().status == 403 {
+                // A signature is refused for the time that it names as well.
+                self.upstreams.check_clock(account, exchange.head());
+            }
             // A token that was fetched before may have been withdrawn since: once more with a new one.
-            if exchange.head().status == 401 && !was_renewed && self.upstreams.forget(account) {
+            if matches!(exchange.head().status, 401 | 403) && !was_renewed && self.upstreams.forget(account) {
                 was_renewed = true;
                 continue;
             }
             return Ok(exchange);
         }
     }
+}
+
+/// Why the account's credential came to nothing, for the caller and for the record.
+fn credential_refusal(error: &CredentialError, account: &str, meter: &mut Meter<'_>) -> Refusal {
+    if let Some(interruption) = error.interruption() {
+        return upstream_refusal(interruption, account, meter);
+    }
+    meter.outcome(Outcome::ProviderFailed);
+    Refusal { failure: error.failure(account), body: UnreadBody::None, resolved_model: None }
 }

@@ -5,6 +5,7 @@ use crate::authz::Route;
 use crate::domain::{ModelType, Protocol, ProviderType};
 use crate::failure::Failure;
 use crate::translate::{Back, Front};
+use crate::upstream::address;
 
 /// The way of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,9 @@ pub(super) fn choose(endpoint: &Endpoint, route: &Route) -> Result<Plan, Failure
         Protocol::OpenAi | Protocol::Demo => Back::OpenAi,
         Protocol::Anthropic => Back::Anthropic,
         Protocol::Converse => Back::Converse,
+        Protocol::Gemini if address::is_anthropic_on_vertex(&route.account, route.model_id()) => {
+            Back::Anthropic
+        }
         Protocol::Gemini => Back::Gemini,
     };
     match (endpoint.operation, protocol) {

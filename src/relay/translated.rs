@@ -1,6 +1,8 @@
 //! Calls whose caller and provider speak different dialects: the request is said again for the provider, the answer
 //! for the caller. Everything that knows a dialect is in `translate`; this is the way around it.
 
+use std::borrow::Cow;
+
 use super::answer::{After, Answer, Framing};
 use super::outgoing::Outgoing;
 use super::{
@@ -12,10 +14,12 @@ use crate::domain::Outcome;
 use crate::failure::Failure;
 use crate::http::{BufferedBody, Connection};
 use crate::relay::meter::Meter;
+use crate::token;
+use crate::translate::back::gemini::claude;
 use crate::translate::{
     Back, Capability, Front, Identity, Invalid, ProviderError, ReplyContext, Target, Translation, capability,
 };
-use crate::upstream::Exchange;
+use crate::upstream::{Exchange, address};
 
 /// The largest error body of a provider that is read.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
@@ -42,18 +46,14 @@ pub(super) fn invalid(invalid: Invalid) -> Refusal {
 }
 
 /// What a model takes, with what its account says of it.
-pub(super) fn capability_of(route: &Route) -> Capability {
-    let provider = route.account.spec.provider;
+pub(super) fn capability_of(route: &Route, back: Back) -> Cow<'static, Capability> {
     let settings = route.spec().map(|model| &model.settings);
-    let mut capability = capability::of(
-        provider.protocol().as_str(),
-        route.model_id(),
-        settings.and_then(|settings| settings.family.as_deref()),
-    );
-    if let Some(tokens) = settings.and_then(|settings| settings.max_output_tokens) {
-        capability.max_output_tokens = tokens;
+    let family = settings.and_then(|settings| settings.family.as_deref());
+    let known = capability::of(back.as_str(), route.model_id(), family);
+    match settings.and_then(|settings| settings.max_output_tokens) {
+        Some(max_output_tokens) => Cow::Owned(Capability { max_output_tokens, ..known.clone() }),
+        None => Cow::Borrowed(known),
     }
-    capability
 }
 
 impl Relay {
@@ -72,25 +72,29 @@ impl Relay {
         let deadline_ms = monotonic_ms().saturating_add(self.upstreams.limits().total_timeout_ms);
         let account = route.account.spec.name.to_string();
         let conversation = front.read(&call.body.bytes).map_err(invalid)?;
-        let capability = capability_of(route);
+        let capability = capability_of(route, back);
         let target = Target {
             provider: route.account.spec.provider.as_str(),
             model_id: route.model_id(),
             capability: &capability,
             drop_unsupported: route.account.spec.settings.drop_unsupported,
         };
-        let built = back.build(&conversation, &target).map_err(invalid)?;
+        let mut built = back.build(&conversation, &target).map_err(invalid)?;
+        if address::is_anthropic_on_vertex(&route.account, route.model_id()) {
+            built.body =
+                claude::vertex_body(&built.body).map_err(|_| Refusal::after_body(Failure::Internal))?;
+        }
         let is_stream = conversation.stream;
         let asked = Asked {
             front,
             back,
             context: built.context,
             include_usage: conversation.include_usage,
-            unique: crate::id::unique(),
+            unique: token::random_id().map_err(|_| Refusal::after_body(Failure::Internal))?,
             model: call.model.clone(),
         };
         drop(conversation);
-        let outgoing = Outgoing::translated(route, back, is_stream, &built.body);
+        let outgoing = Outgoing::translated(route, back, is_stream, &built.body).map_err(invalid)?;
         let exchange = self.send_out(connection, route, &outgoing, deadline_ms, meter)?;
         drop((built.body, call));
         let status = exchange.head().status;
@@ -107,7 +111,7 @@ impl Relay {
             return Err(refused(onward, status));
         }
         if !(200..300).contains(&status) {
-            return failed(onward, connection, exchange, &asked);
+            return failed(onward, connection, exchange, front, back);
         }
         if is_stream {
             let translation = Translation::new(
@@ -118,12 +122,7 @@ impl Relay {
                 asked.context.clone(),
                 self.upstreams.limits().max_answer_bytes,
             );
-            return stream::relay(
-                onward,
-                connection,
-                exchange,
-                passage::Translated::new(front, translation),
-            );
+            return stream::relay(onward, connection, exchange, passage::Translated::new(front, translation));
         }
         whole(onward, connection, exchange, &asked)
     }
@@ -136,11 +135,12 @@ pub(super) fn refused(onward: Onward<'_, '_, '_>, status: u16) -> Refusal {
 }
 
 /// The provider answered with an error: the caller gets it in its own dialect.
-fn failed(
+pub(super) fn failed(
     onward: Onward<'_, '_, '_>,
     connection: &mut Connection,
     mut exchange: Exchange,
-    asked: &Asked,
+    front: Front,
+    back: Back,
 ) -> Result<After, Refusal> {
     let status = exchange.head().status;
     let body = read_error(&onward, connection, &mut exchange);
@@ -148,11 +148,11 @@ fn failed(
         let value = exchange.head().headers.one(name)?;
         std::str::from_utf8(value).ok().map(str::to_owned)
     };
-    let error = asked.back.error(status, &headers, &body);
+    let error = back.error(status, &headers, &body);
     if error.credential_refused {
         return Err(refused(onward, status));
     }
-    provider_error(onward, connection, exchange, asked.front, &error)
+    provider_error(onward, connection, exchange, front, &error)
 }
 
 /// What can be had of an error's body.
@@ -261,10 +261,8 @@ pub(super) fn read_whole(
                         account: onward.account.clone(),
                     }));
                 }
-                body.extend(bytes).map_err(|error| Refusal {
-                    body: UnreadBody::None,
-                    ..Refusal::from_read(&error)
-                })?;
+                body.extend(bytes)
+                    .map_err(|error| Refusal { body: UnreadBody::None, ..Refusal::from_read(&error) })?;
             }
             Err(error) => {
                 let error = ended_by(connection, error);

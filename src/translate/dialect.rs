@@ -93,6 +93,16 @@ pub enum Back {
 }
 
 impl Back {
+    /// Its word in the table of capabilities.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Converse => "converse",
+            Self::Gemini => "gemini",
+        }
+    }
+
     /// Writes a request.
     ///
     /// # Errors
@@ -120,12 +130,7 @@ impl Back {
     }
 
     /// Reads an error. `headers` looks up a line of the answer's head by its lower-case name.
-    pub fn error(
-        self,
-        status: u16,
-        headers: &dyn Fn(&str) -> Option<String>,
-        body: &[u8],
-    ) -> ProviderError {
+    pub fn error(self, status: u16, headers: &dyn Fn(&str) -> Option<String>, body: &[u8]) -> ProviderError {
         match self {
             Self::OpenAi => openai::error(status, headers, body),
             Self::Anthropic => anthropic::error(status, headers, body),

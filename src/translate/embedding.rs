@@ -89,7 +89,12 @@ pub fn read(body: &[u8]) -> Result<EmbeddingRequest, Invalid> {
                 request.base64 = match value.get() {
                     "\"float\"" => false,
                     "\"base64\"" => true,
-                    _ => return Err(Invalid::new("encoding_format", "This has to be \"float\" or \"base64\".")),
+                    _ => {
+                        return Err(Invalid::new(
+                            "encoding_format",
+                            "This has to be \"float\" or \"base64\".",
+                        ));
+                    }
                 }
             }
             "provider_options" if is_null => {}
@@ -115,7 +120,10 @@ fn inputs(value: &RawValue) -> Result<Vec<String>, Invalid> {
         vec![serde_json::from_str(text).map_err(|_| Invalid::new("input", "This is no text."))?]
     } else {
         serde_json::from_str(text).map_err(|_| {
-            Invalid::new("input", "This model takes a text or a list of texts; lists of tokens are not supported.")
+            Invalid::new(
+                "input",
+                "This model takes a text or a list of texts; lists of tokens are not supported.",
+            )
         })?
     };
     if inputs.len() > MAX_INPUTS {
@@ -148,8 +156,7 @@ pub fn write(answer: &EmbeddingAnswer, model: &str, base64: bool) -> Vec<u8> {
     }
     let tokens = answer.input_tokens.unwrap_or_default();
     let model = serde_json::Value::from(model);
-    let end =
-        format!(r#"],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#);
+    let end = format!(r#"],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#);
     out.extend_from_slice(end.as_bytes());
     out
 }

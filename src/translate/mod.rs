@@ -17,8 +17,8 @@ pub mod conversation;
 mod dialect;
 pub mod embedding;
 pub mod front;
-mod stream;
 mod json_text;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod unsupported;
@@ -86,7 +86,3 @@ pub struct Identity<'a> {
     /// Unix seconds, where the provider says none.
     pub created_s: u64,
 }
-
-/// A provider's answer that is not one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable;

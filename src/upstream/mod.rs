@@ -4,6 +4,7 @@
 //! write a request, no header map, no copy of the body.
 
 #[allow(dead_code, unused_imports, reason = "wired to the calls by the commits that follow")]
+pub mod address;
 mod credentials;
 mod egress;
 mod exchange;

@@ -1,7 +1,7 @@
 //! Callers' dialects.
 
-pub mod chat;
 mod carried;
+pub mod chat;
 mod emit;
 mod fields;
 pub mod messages;

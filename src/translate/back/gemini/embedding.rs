@@ -189,12 +189,14 @@ pub fn read(body: &[u8], inputs: usize) -> Result<EmbeddingAnswer, Unreadable> {
         (_, _, Some(predictions)) => predictions.into_iter().map(|one| one.embeddings).collect(),
         _ => return Err(Unreadable),
     };
-    let is_whole = |one: &Embedding| !one.values.is_empty() && one.values.iter().all(|number| number.is_finite());
+    let is_whole =
+        |one: &Embedding| !one.values.is_empty() && one.values.iter().all(|number| number.is_finite());
     if embeddings.len() != inputs || !embeddings.iter().all(is_whole) {
         return Err(Unreadable);
     }
     let counted = embeddings.iter().filter_map(|one| one.statistics.as_ref()?.token_count.0);
-    let counted = counted.fold(None, |sum: Option<u64>, count| Some(sum.unwrap_or_default().saturating_add(count)));
+    let counted =
+        counted.fold(None, |sum: Option<u64>, count| Some(sum.unwrap_or_default().saturating_add(count)));
     let input_tokens = reply.usage_metadata.and_then(|usage| usage.prompt_token_count.0).or(counted);
     Ok(EmbeddingAnswer { vectors: embeddings.into_iter().map(|one| one.values).collect(), input_tokens })
 }

@@ -19,8 +19,16 @@ const MAX_NODES: usize = 10_000;
 const MAX_ADDED_BYTES: usize = 1024 * 1024;
 
 /// Numbers that the subset takes as they are.
-const NUMBERS: [&str; 8] =
-    ["minItems", "maxItems", "minProperties", "maxProperties", "minLength", "maxLength", "minimum", "maximum"];
+const NUMBERS: [&str; 8] = [
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+];
 
 /// Formats that the subset knows, by the type they belong to.
 const FORMATS: [(&str, &str); 6] = [
@@ -72,7 +80,10 @@ impl Reducer {
         let mut walk =
             Walk { root: &root, nodes_left: MAX_NODES, bytes_left: self.bytes_left, open: Vec::new() };
         let reduced = walk.schema(&root, 0).map_err(|TooLarge| {
-            Invalid::new(field, "The schema is nested too deep or too large once its references are in place.")
+            Invalid::new(
+                field,
+                "The schema is nested too deep or too large once its references are in place.",
+            )
         });
         self.bytes_left = walk.bytes_left;
         let mut reduced = reduced?;
@@ -215,7 +226,10 @@ impl<'a> Walk<'a> {
         let is_null = |branch: &Value| branch.get("type").and_then(Value::as_str) == Some("null");
         let is_nullable = branches.iter().any(is_null)
             || members.get("nullable") == Some(&Value::Bool(true))
-            || members.get("type").and_then(Value::as_array).is_some_and(|types| types.contains(&json!("null")));
+            || members
+                .get("type")
+                .and_then(Value::as_array)
+                .is_some_and(|types| types.contains(&json!("null")));
         let mut any = Vec::new();
         for branch in branches.iter().filter(|branch| !is_null(branch)) {
             let mut reduced = self.schema(branch, depth + 1)?;
