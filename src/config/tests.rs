@@ -92,7 +92,7 @@ fn the_sections_are_those_of_the_struct() {
 }
 
 /// Where each key's effect is shown: file and test. A new key fails here until a test shows that it does something.
-const EFFECTS: [(&str, &str, &str); 32] = [
+const EFFECTS: [(&str, &str, &str); 33] = [
     ("server.listen", "tests/support/gateway.rs", "fn try_serve"),
     ("server.tls_cert_file", "tests/sdk/test_tls.py", "def test_"),
     ("server.tls_key_file", "tests/sdk/test_tls.py", "def test_"),

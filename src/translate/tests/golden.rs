@@ -34,9 +34,25 @@ fn fixtures(folder: &str) -> Vec<(String, Vec<u8>)> {
     files.iter().map(|path| (name(path), std::fs::read(path).unwrap())).collect()
 }
 
+/// JSON with a line for each member, and one for each element of a list.
 fn pretty(json: &[u8]) -> String {
     let value: Value = serde_json::from_slice(json).unwrap();
-    serde_json::to_string_pretty(&value).unwrap()
+    let Value::Object(members) = value else { return value.to_string() };
+    let mut text = String::new();
+    for (name, value) in members {
+        match value {
+            Value::Array(elements) if elements.len() > 1 || value_is_long(&elements) => {
+                writeln!(text, "  {name}:").unwrap();
+                elements.iter().for_each(|element| writeln!(text, "    {element}").unwrap());
+            }
+            value => writeln!(text, "  {name}: {value}").unwrap(),
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+fn value_is_long(elements: &[Value]) -> bool {
+    elements.iter().any(|element| element.to_string().len() > 60)
 }
 
 /// Compares with the golden file, or writes it.
