@@ -218,7 +218,8 @@ impl Decoder {
 }
 
 fn read(held: &[u8], max_message_bytes: usize) -> Result<Option<(Message<'_>, usize)>, EventStreamError> {
-    let (Some(total), Some(headers), Some(prelude_sum)) = (word(held, 0), word(held, 4), word(held, 8)) else {
+    let (Some(total), Some(headers), Some(prelude_sum)) = (word(held, 0), word(held, 4), word(held, 8))
+    else {
         return Ok(None);
     };
     if crc(held.get(..8).unwrap_or_default()) != prelude_sum {
@@ -248,7 +249,9 @@ fn read(held: &[u8], max_message_bytes: usize) -> Result<Option<(Message<'_>, us
 fn check_headers(message: &Message<'_>) -> Result<(), EventStreamError> {
     for (number, header) in message.headers().enumerate() {
         let (name, _) = header?;
-        if number >= MAX_HEADERS || message.headers().take(number).any(|h| h.is_ok_and(|(other, _)| other == name)) {
+        if number >= MAX_HEADERS
+            || message.headers().take(number).any(|h| h.is_ok_and(|(other, _)| other == name))
+        {
             return Err(EventStreamError::BadHeader);
         }
     }

@@ -7,8 +7,10 @@ use super::*;
 const LIMIT: usize = 1024 * 1024;
 
 fn vectors(file: &str) -> Vec<Json> {
-    let folder = std::env::var_os("GATEWAY_TEST_VECTORS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/wire/vectors"), PathBuf::from);
+    let folder = std::env::var_os("GATEWAY_TEST_VECTORS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/wire/vectors"),
+        PathBuf::from,
+    );
     match std::fs::read(folder.join("eventstream").join(file)) {
         Ok(bytes) => serde_json::from_slice::<Json>(&bytes).unwrap()["cases"].as_array().unwrap().clone(),
         Err(_) => {
@@ -96,7 +98,8 @@ fn bad_vectors() {
 
 #[test]
 fn every_split_gives_the_same_messages() {
-    let mut stream = encode(&[(":event-type", "a"), (":message-type", "event")], "{\"text\":\"☃\"}".as_bytes());
+    let mut stream =
+        encode(&[(":event-type", "a"), (":message-type", "event")], "{\"text\":\"☃\"}".as_bytes());
     stream.extend(encode(&[], b""));
     stream.extend(encode(&[("x", "")], &[0; 300]));
     let whole = decode(&stream, stream.len()).unwrap();

@@ -1,1 +1,3 @@
 //! Providers' protocols.
+
+pub mod converse;
