@@ -271,7 +271,9 @@ impl Writer<'_, '_> {
                     content.push(self.document(source, name.as_deref(), place)?)
                 }
                 _ => {
-                    return Err(self.refusal(place, "a tool's result holds text, pictures and documents only"));
+                    return Err(
+                        self.refusal(place, "a tool's result holds text, pictures and documents only")
+                    );
                 }
             }
         }
