@@ -4,3 +4,4 @@ pub mod anthropic;
 pub mod converse;
 pub mod gemini;
 pub mod openai;
+pub mod converse;
