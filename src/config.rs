@@ -28,6 +28,8 @@ pub struct Config {
     pub egress: Egress,
     /// Limits of calls to providers.
     pub relay: Relay,
+    /// What the gateway may show to providers.
+    pub upstream: Upstream,
     /// The organisation.
     pub tenant: Tenant,
     /// Accounting.
@@ -131,6 +133,15 @@ pub struct Egress {
     /// Host names (`api.openai.com`, `*.example.com`) and networks (CIDR) that the gateway may dial. Absent:
     /// whatever provider accounts name. An empty list: nothing.
     pub allow: Option<Vec<String>>,
+}
+
+/// `[upstream]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// Provider accounts may use the AWS credentials of the machine or container that the gateway runs on. Off, since
+    /// whoever manages an account would use what the operator of the machine was given.
+    pub aws_machine_credentials: bool,
 }
 
 /// `[relay]`

@@ -15,7 +15,7 @@ pub use audit::{AuditEntry, AuditSource};
 pub use credential::{AwsAccessKey, Credential};
 pub use grant::{Grant, GrantSource, Role, Target};
 pub use principal::{AutoRotate, Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};
-pub use provider::{Protocol, ProviderType};
+pub use provider::{NO_PLACE, Protocol, ProviderType};
 pub use settings::Settings;
 pub use token::{Token, TokenState};
 pub use usage::{Outcome, TokenCounts, TokenOrigin, UsageRecord};

@@ -19,6 +19,9 @@ pub enum Protocol {
     Demo,
 }
 
+/// The base URL of an account that has none: a name that never resolves (RFC 6761).
+pub const NO_PLACE: &str = "http://unset.invalid";
+
 /// Which provider stands behind an account. The written form is the word after `provider-account/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -142,7 +145,7 @@ impl ProviderType {
     }
 
     /// Where it is when nobody says otherwise, with the version path; `None` where there is no such place: an
-    /// Azure resource and a self-hosted server are the operator's own, and a region may be missing.
+    /// Azure resource is the operator's own, and a region may be missing.
     pub fn default_base_url(self, region: Option<&str>) -> Option<String> {
         let fixed = match self {
             Self::Openai => "https://api.openai.com/v1",
@@ -161,7 +164,9 @@ impl ProviderType {
             Self::Deepinfra => "https://api.deepinfra.com/v1/openai",
             Self::Cerebras => "https://api.cerebras.ai/v1",
             Self::Sambanova => "https://api.sambanova.ai/v1",
-            Self::AzureOpenai | Self::SelfHostedModel => return None,
+            // Its models say where they are, or the account does.
+            Self::SelfHostedModel => NO_PLACE,
+            Self::AzureOpenai => return None,
             Self::AwsBedrock => {
                 let region = region?;
                 let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
@@ -215,10 +220,7 @@ mod tests {
         for provider in ProviderType::ALL {
             match provider.default_base_url(None) {
                 Some(url) => assert!(crate::domain::Endpoint::parse(&url).is_ok(), "{url}"),
-                None => assert!(
-                    provider.has_region()
-                        || matches!(provider, ProviderType::AzureOpenai | ProviderType::SelfHostedModel)
-                ),
+                None => assert!(provider.has_region() || provider == ProviderType::AzureOpenai),
             }
         }
     }

@@ -198,6 +198,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         store: Arc::clone(&store),
         tenant: config.tenant.name.clone(),
         demo,
+        aws_machine_credentials: config.upstream.aws_machine_credentials,
         usage: Arc::clone(&usage) as Arc<dyn UsageReader>,
         audit: AuditDesk::default(),
         trial: None,
