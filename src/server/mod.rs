@@ -182,8 +182,8 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         idle_timeout_ms: config.server.idle_timeout_ms,
     };
     let egress = EgressPolicy::new(config.egress.allow.as_deref());
-    // The machine's own AWS keys are not used until the configuration can allow them.
-    let issuers = Issuers::from_environment(false).map_err(StartError::Issuers)?;
+    let issuers =
+        Issuers::from_environment(config.upstream.aws_machine_credentials).map_err(StartError::Issuers)?;
     let relay = Relay {
         store: Arc::clone(&store),
         upstreams: Upstreams::new(workers, config.relay.clone(), egress)?.with_issuers(issuers),
