@@ -129,8 +129,7 @@ fn read(issuer: Issuer, reply: &Reply) -> Result<Fetched, CredentialError> {
     let seconds = match answer.expires_in {
         None => DEFAULT_LIFETIME_SECONDS,
         Some(Seconds::Text(text)) => text.parse().map_err(|_| unreadable)?,
-        // Saturates; a number that is none is 0.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating is right")]
+        // Saturates; a negative number is 0.
         Some(Seconds::Number(number)) => number as u64,
     };
     if !is_token || !is_bearer || seconds == 0 {

@@ -138,8 +138,7 @@ fn without_dots(path: &str) -> String {
             other => kept.push(other),
         }
     }
-    let is_folder = path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..");
-    let end = if is_folder && !kept.is_empty() { "/" } else { "" };
+    let end = if path.ends_with('/') && !kept.is_empty() { "/" } else { "" };
     format!("/{}{end}", kept.join("/"))
 }
 
