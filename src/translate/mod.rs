@@ -16,6 +16,8 @@ pub mod capability;
 pub mod conversation;
 pub mod embedding;
 pub mod front;
+#[cfg(test)]
+mod tests;
 mod unsupported;
 
 pub use answer::{Answer, Choice, Event, Finish, FinishReason, ProviderError, Tokens};
