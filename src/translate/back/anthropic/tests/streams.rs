@@ -58,7 +58,10 @@ fn text_thinking_and_calls() {
             r#"{"type":"content_block_delta","index":4,"delta":{"type":"input_json_delta","partial_json":"{\"a\":"}}"#,
             r#"{"type":"content_block_delta","index":4,"delta":{"type":"input_json_delta","partial_json":"1}"}}"#,
             r#"{"type":"content_block_stop","index":4}"#,
-            r#"{"type":"of_next_year","index":5}"#,
+            r#"{"type":"of_next_year","index":"five","delta":3}"#,
+            r#"{"type":"content_block_start","index":5,"content_block":{"type":"of_next_year","text":3,"id":[]}}"#,
+            r#"{"type":"content_block_delta","index":5,"delta":{"type":"of_next_year_delta","text":{}}}"#,
+            r#"{"type":"content_block_stop","index":5}"#,
             r#"{"type":"content_block_start","index":6,"content_block":{"type":"tool_use","id":"t2","name":"f","input":{}}}"#,
             r#"{"type":"content_block_stop","index":6}"#,
             r#"{"type":"content_block_start","index":7,"content_block":{"type":"tool_use","id":"","name":"g","input":{"x": 1}}}"#,
@@ -145,6 +148,19 @@ fn errors_in_a_stream() {
         (vec![START, block, STOP], 3),
         (vec![START, block, &*again, block, &*end, STOP], 3),
         (vec![START, orphan, &*end, STOP], 2),
+        (vec![r#"{"type":"message_start"}"#, STOP], 1),
+        (
+            vec![
+                START,
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":3}}"#,
+            ],
+            2,
+        ),
+        (
+            vec![START, r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":3}}"#],
+            2,
+        ),
+        (vec![START, r#"{"type":"content_block_delta","index":"0","delta":{}}"#], 2),
     ] {
         let seen = events_of(&ReplyContext::default(), &framed(&stream));
         assert_eq!(seen.len(), counts, "{seen:#?}");
