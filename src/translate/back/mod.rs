@@ -4,4 +4,3 @@ pub mod anthropic;
 pub mod converse;
 pub mod gemini;
 pub mod openai;
-pub mod converse;

@@ -1,7 +1,6 @@
 //! Events of a Responses stream.
 
 use memchr::memmem;
-use serde_json::json;
 
 use super::EventReader;
 use super::chat::Chunk;

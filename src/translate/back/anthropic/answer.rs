@@ -22,7 +22,7 @@ struct Message<'a> {
     #[serde(borrow, default)]
     model: Option<Text<'a>>,
     #[serde(borrow)]
-    content: Vec<Block<'a>>,
+    content: Vec<&'a RawValue>,
     #[serde(borrow, default)]
     stop_reason: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -33,7 +33,13 @@ struct Message<'a> {
     usage: Option<&'a RawValue>,
 }
 
-/// A block of an answer, of whatever kind.
+#[derive(Debug, Deserialize)]
+struct Typed<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Cow<'a, str>,
+}
+
+/// A block of a kind that is read.
 #[derive(Debug, Deserialize)]
 pub(super) struct Block<'a> {
     #[serde(borrow, default, rename = "type")]
@@ -54,6 +60,17 @@ pub(super) struct Block<'a> {
     pub(super) input: Option<&'a RawValue>,
 }
 
+impl<'a> Block<'a> {
+    /// Reads a block. One of another kind is nothing: it may use the same names for other things.
+    pub(super) fn read(raw: &'a RawValue) -> Result<Option<Self>, Unreadable> {
+        let typed: Typed<'_> = serde_json::from_str(raw.get()).map_err(|_| Unreadable)?;
+        if !matches!(&*typed.kind, "text" | "thinking" | "redacted_thinking" | "tool_use") {
+            return Ok(None);
+        }
+        serde_json::from_str(raw.get()).map(Some).map_err(|_| Unreadable)
+    }
+}
+
 /// Reads the body of an answer with status 200.
 ///
 /// # Errors
@@ -63,7 +80,8 @@ pub fn read(body: &[u8], context: &ReplyContext) -> Result<Answer, Unreadable> {
     let mut parts = Vec::new();
     let mut json = None;
     let mut calls = 0_u32;
-    for block in message.content {
+    for raw in message.content {
+        let Some(block) = Block::read(raw)? else { continue };
         let text = |text: Option<Text<'_>>| text.map(|text| text.0.into_owned()).unwrap_or_default();
         match &*block.kind {
             "text" => match text(block.text) {

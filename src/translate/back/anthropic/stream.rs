@@ -12,7 +12,9 @@ use crate::translate::{Event, ReplyContext};
 use crate::wire::usage::MessagesUsage;
 
 /// Blocks that may be open at one time; providers have one.
-const MAX_OPEN_BLOCKS: usize = 64;
+const MAX_OPEN_BLOCKS: usize = 8;
+/// What is said of an event that no sense can be made of.
+const UNREADABLE: &str = "the provider sent an event that can not be read";
 /// There is one answer.
 const CHOICE: u32 = 0;
 
@@ -24,9 +26,9 @@ struct Wire<'a> {
     #[serde(default)]
     index: u64,
     #[serde(borrow, default)]
-    message: Option<Message<'a>>,
+    message: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    content_block: Option<Block<'a>>,
+    content_block: Option<&'a RawValue>,
     #[serde(borrow, default)]
     delta: Option<Delta<'a>>,
     #[serde(borrow, default)]
@@ -139,7 +141,10 @@ impl StreamReader {
             return;
         }
         let Ok(wire) = serde_json::from_slice::<Wire<'_>>(&data) else {
-            return self.fail("the provider sent an event that can not be read", sink);
+            if !is_of_another_kind(&data) {
+                self.fail(UNREADABLE, sink);
+            }
+            return;
         };
         let name = match &*wire.kind {
             "" => sse::name(event).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default(),
@@ -151,18 +156,21 @@ impl StreamReader {
                     self.delta(wire.index, delta, sink);
                 }
             }
-            "content_block_start" => {
-                if let Some(block) = wire.content_block {
-                    self.block(wire.index, block, sink);
-                }
-            }
+            "content_block_start" => match wire.content_block.map(Block::read) {
+                Some(Ok(block)) => self.block(wire.index, block, sink),
+                Some(Err(_)) => self.fail(UNREADABLE, sink),
+                None => {}
+            },
             "content_block_stop" => {
                 if let Some(at) = self.open.iter().position(|open| open.index == wire.index) {
                     let open = self.open.remove(at);
                     self.close(open, sink);
                 }
             }
-            "message_start" => self.start(wire.message, sink),
+            "message_start" => match wire.message.map(|raw| serde_json::from_str(raw.get())) {
+                Some(Ok(message)) => self.start(message, sink),
+                Some(Err(_)) | None => self.fail(UNREADABLE, sink),
+            },
             "message_delta" => self.message_delta(wire.delta, wire.usage, sink),
             "message_stop" => {
                 if self.phase != Phase::Finished {
@@ -171,7 +179,7 @@ impl StreamReader {
                 self.phase = Phase::Over;
                 sink(Event::End);
             }
-            "ping" => sink(Event::Ping),
+            "ping" if self.phase != Phase::Before => sink(Event::Ping),
             _ if name == "error" || wire.error.is_some() => {
                 self.phase = Phase::Over;
                 sink(Event::Error(in_stream(&data)));
@@ -188,8 +196,7 @@ impl StreamReader {
         sink(Event::Error(broken(message)));
     }
 
-    fn start(&mut self, message: Option<Message<'_>>, sink: Sink<'_>) {
-        let Some(message) = message else { return };
+    fn start(&mut self, message: Message<'_>, sink: Sink<'_>) {
         let id = message.id.map(|id| id.0).unwrap_or_default();
         match self.phase {
             Phase::Before => {}
@@ -224,7 +231,7 @@ impl StreamReader {
         }
     }
 
-    fn block(&mut self, index: u64, block: Block<'_>, sink: Sink<'_>) {
+    fn block(&mut self, index: u64, block: Option<Block<'_>>, sink: Sink<'_>) {
         if !self.is_content_welcome(sink) {
             return;
         }
@@ -236,6 +243,10 @@ impl StreamReader {
             return self.fail("the provider's answer has too many blocks at a time", sink);
         }
         let mut open = Open { index, kind: Kind::Hidden, whole: None, has_fragments: false, signature: None };
+        let Some(block) = block else {
+            self.open.push(open);
+            return;
+        };
         match &*block.kind {
             "text" => {
                 open.kind = Kind::Text;
@@ -348,6 +359,30 @@ impl StreamReader {
         if usage.is_some_and(|raw| self.usage.update(raw.get().as_bytes())) {
             sink(Event::Tokens(tokens(&self.usage)));
         }
+    }
+}
+
+/// Whether an event is one of those that are skipped, which may use the names of others for other things.
+fn is_of_another_kind(data: &[u8]) -> bool {
+    // The parser's own limit of 128 levels bounds it.
+    let Ok(event) = serde_json::from_slice::<serde_json::Value>(data) else { return false };
+    match event.get("type").and_then(serde_json::Value::as_str) {
+        Some("content_block_delta") => {
+            let kind = event.pointer("/delta/type").and_then(serde_json::Value::as_str);
+            kind.is_some_and(|kind| {
+                !matches!(kind, "text_delta" | "thinking_delta" | "signature_delta" | "input_json_delta")
+            })
+        }
+        Some(kind) => !matches!(
+            kind,
+            "message_start"
+                | "message_delta"
+                | "message_stop"
+                | "content_block_start"
+                | "content_block_stop"
+                | "error"
+        ),
+        None => false,
     }
 }
 

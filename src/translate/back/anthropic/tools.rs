@@ -48,17 +48,19 @@ impl Names {
         let mut taken: BTreeSet<String> =
             all.iter().filter(|name| is_name(name)).map(|name| (*name).to_owned()).collect();
         let mut rewritten = BTreeMap::new();
+        let mut numbers = BTreeMap::new();
         for name in all.into_iter().filter(|name| !is_name(name)) {
             let plain: String = name
                 .chars()
                 .map(|c| if is_name_char(c) { c } else { '_' })
-                .take(MAX_NAME_BYTES - 8)
+                .take(MAX_NAME_BYTES - 12)
                 .collect();
-            let mut theirs = if plain.is_empty() { "_".to_owned() } else { plain.clone() };
-            let mut number = 2_u32;
+            let plain = if plain.is_empty() { "_".to_owned() } else { plain };
+            let number: &mut u32 = numbers.entry(plain.clone()).or_insert(1);
+            let mut theirs = plain.clone();
             while taken.contains(&theirs) {
+                *number = number.saturating_add(1);
                 theirs = format!("{plain}_{number}");
-                number = number.saturating_add(1);
             }
             taken.insert(theirs.clone());
             rewritten.insert(name.to_owned(), theirs);
@@ -109,16 +111,16 @@ pub(super) fn build<'a>(
 ) -> Result<Tools<'a>, Invalid> {
     let mut built = Tools::default();
     let allowed = match &conversation.tool_choice {
-        Some(ToolChoice::Allowed { names, .. }) => Some(names),
+        Some(ToolChoice::Allowed { names, .. }) => Some(names.iter().collect::<BTreeSet<_>>()),
         _ => None,
     };
-    let known = |name: &String| conversation.tools.iter().any(|tool| tool.name == *name);
+    let known: BTreeSet<_> = conversation.tools.iter().map(|tool| &tool.name).collect();
     let named = match &conversation.tool_choice {
         Some(ToolChoice::Tool(name)) => std::slice::from_ref(name),
         Some(ToolChoice::Allowed { names, .. }) => names.as_slice(),
         _ => &[],
     };
-    if !named.iter().all(known) || allowed.is_some_and(Vec::is_empty) {
+    if !named.iter().all(|name| known.contains(name)) || allowed.as_ref().is_some_and(BTreeSet::is_empty) {
         return Err(Invalid::new("tool_choice", "it names a tool that is not among the tools"));
     }
     let mut tools = Vec::new();
@@ -127,7 +129,7 @@ pub(super) fn build<'a>(
         if !seen.insert(&tool.name) {
             return Err(Invalid::new(format!("tools[{number}]"), "another tool has this name"));
         }
-        if allowed.is_some_and(|names| !names.contains(&tool.name)) {
+        if allowed.as_ref().is_some_and(|names| !names.contains(&tool.name)) {
             continue;
         }
         let place = || format!("tools[{number}].function.parameters");

@@ -1,15 +1,15 @@
 //! Turns of a conversation as messages: roles that alternate, results of tools where the provider looks for them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::blocks::{Block, ResultContent, document, image, mark};
+use super::blocks::{Block, Mark, ResultContent, document, image, mark};
 use super::tools::Names;
 use crate::translate::capability::Thinking;
-use crate::translate::conversation::{Conversation, Part, Role, ToolCall, ToolResult, Turn};
+use crate::translate::conversation::{CacheMark, Conversation, Part, Role, ToolCall, ToolResult, Turn};
 use crate::translate::{Invalid, Target, Unsupported};
 
 /// One message as it goes out.
@@ -42,7 +42,7 @@ pub(super) fn build<'a>(
         system: Vec::new(),
         messages: Vec::new(),
         open: None,
-        calls: Vec::new(),
+        calls: Calls::default(),
         used_ids: BTreeMap::new(),
     };
     for turn in &conversation.turns {
@@ -66,11 +66,13 @@ struct Open<'a> {
     content: Vec<Block<'a>>,
 }
 
-/// A call whose result has to come in the next message.
-#[derive(Debug)]
-struct Call<'a> {
-    callers_id: &'a str,
-    id: Cow<'a, str>,
+/// The calls of one assistant's message, whose results have to come in the next.
+#[derive(Debug, Default)]
+struct Calls<'a> {
+    /// As the provider knows them, in order.
+    ids: Vec<Cow<'a, str>>,
+    /// By the caller's id, the places of those that wait for a result.
+    waiting: BTreeMap<&'a str, VecDeque<usize>>,
 }
 
 struct Writer<'a, 'n, 'u, 't> {
@@ -81,8 +83,8 @@ struct Writer<'a, 'n, 'u, 't> {
     messages: Vec<Message<'a>>,
     open: Option<Open<'a>>,
     /// Of the last assistant's message.
-    calls: Vec<Call<'a>>,
-    /// Ids that are taken, and how often they were wanted.
+    calls: Calls<'a>,
+    /// Ids that are taken, and the last number that one of them was given behind it.
     used_ids: BTreeMap<String, u32>,
 }
 
@@ -141,23 +143,17 @@ impl<'a> Writer<'a, '_, '_, '_> {
         let cache_control = self.mark(result.cache)?;
         // Opens the user's message, if it is not open yet.
         self.message(USER, &turn.place)?;
-        let free = |open: &Open<'a>, at: usize| open.results.get(at).is_some_and(Option::is_none);
-        let found = self.open.as_mut().and_then(|open| {
-            let at = self
-                .calls
-                .iter()
-                .enumerate()
-                .position(|(at, call)| call.callers_id == result.call_id && free(open, at))?;
-            Some((self.calls.get(at)?, open.results.get_mut(at)?))
-        });
-        let Some((call, place)) = found else {
+        let at = self.calls.waiting.get_mut(result.call_id.as_str()).and_then(VecDeque::pop_front);
+        let places = self.open.as_mut().map(|open| &mut open.results);
+        let found = at.and_then(|at| Some((self.calls.ids.get(at)?, places?.get_mut(at)?)));
+        let Some((id, place)) = found else {
             return Err(Invalid::new(
                 &*turn.place,
                 "a tool's result needs its call in the assistant's turn right before, and only one for each",
             ));
         };
         *place = Some(Block::ToolResult {
-            tool_use_id: call.id.clone(),
+            tool_use_id: id.clone(),
             content,
             is_error: result.is_error,
             cache_control,
@@ -205,6 +201,7 @@ impl<'a> Writer<'a, '_, '_, '_> {
     }
 
     fn assistant_turn(&mut self, turn: &'a Turn) -> Result<(), Invalid> {
+        let mut calls = 0_usize;
         let takes_thoughts = self.target.capability.thinking != Thinking::None;
         for (number, part) in turn.parts.iter().enumerate() {
             let block = match part {
@@ -220,14 +217,16 @@ impl<'a> Writer<'a, '_, '_, '_> {
                 Part::RedactedThinking { data } if takes_thoughts => Block::RedactedThinking { data },
                 Part::Thinking { .. } | Part::RedactedThinking { .. } => continue,
                 Part::ToolCall(call) => {
-                    let place = format!("{}.tool_calls[{}]", turn.place, self.calls_before(turn, number));
+                    let place = format!("{}.tool_calls[{}]", turn.place, calls);
+                    calls += 1;
                     let input = arguments(call)
                         .ok_or_else(|| Invalid::new(place, "the arguments have to be a JSON object"))?;
                     let cache_control = self.mark(call.cache)?;
                     // Closes a user's message, which ends the calls that it answered.
                     self.message(ASSISTANT, &turn.place)?;
                     let id = self.id(&call.id);
-                    self.calls.push(Call { callers_id: &call.id, id: id.clone() });
+                    self.calls.waiting.entry(&call.id).or_default().push_back(self.calls.ids.len());
+                    self.calls.ids.push(id.clone());
                     Block::ToolUse { id, name: self.names.of(&call.name), input, cache_control }
                 }
                 Part::Image { .. } | Part::Document { .. } | Part::Audio { .. } | Part::ToolResult(_) => {
@@ -240,16 +239,12 @@ impl<'a> Writer<'a, '_, '_, '_> {
         Ok(())
     }
 
-    fn calls_before(&self, turn: &Turn, number: usize) -> usize {
-        turn.parts.iter().take(number).filter(|part| matches!(part, Part::ToolCall(_))).count()
-    }
-
     /// The message of this role that may grow, after the one before was closed.
     fn message(&mut self, role: &'static str, place: &'a str) -> Result<&mut Open<'a>, Invalid> {
         if self.open.as_ref().is_some_and(|open| open.role != role) {
             self.close(role == USER)?;
         }
-        let calls = if role == USER { self.calls.len() } else { 0 };
+        let calls = if role == USER { self.calls.ids.len() } else { 0 };
         let open = self.open.get_or_insert_with(|| Open {
             role,
             place,
@@ -264,7 +259,7 @@ impl<'a> Writer<'a, '_, '_, '_> {
     fn close(&mut self, user_follows: bool) -> Result<(), Invalid> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let is_answered = match open.role {
-            ASSISTANT => user_follows || self.calls.is_empty(),
+            ASSISTANT => user_follows || self.calls.ids.is_empty(),
             _ => open.results.iter().all(Option::is_some),
         };
         if !is_answered {
@@ -274,7 +269,7 @@ impl<'a> Writer<'a, '_, '_, '_> {
             ));
         }
         if open.role != ASSISTANT {
-            self.calls.clear();
+            self.calls = Calls::default();
         }
         let mut content: Vec<_> = open.results.into_iter().flatten().collect();
         content.extend(open.content);
@@ -295,33 +290,30 @@ impl<'a> Writer<'a, '_, '_, '_> {
             let hex: String = callers.bytes().map(|byte| format!("{byte:02x}")).collect();
             Cow::Owned(format!("call_{hex}"))
         };
-        let times = self.used_ids.entry(wanted.to_string()).or_default();
-        *times = times.saturating_add(1);
-        if *times == 1 {
+        let Some(mut number) = self.used_ids.get(&*wanted).copied() else {
+            self.used_ids.insert(wanted.to_string(), 1);
             return wanted;
-        }
-        let mut number = *times;
-        loop {
+        };
+        let id = loop {
+            number = number.saturating_add(1);
             let id = format!("{wanted}_{number}");
             if !self.used_ids.contains_key(&id) {
-                self.used_ids.insert(id.clone(), 1);
-                return Cow::Owned(id);
+                break id;
             }
-            number = number.saturating_add(1);
-        }
+        };
+        self.used_ids.insert(wanted.into_owned(), number);
+        self.used_ids.insert(id.clone(), 1);
+        Cow::Owned(id)
     }
 
-    fn mark(
-        &mut self,
-        cache: Option<crate::translate::conversation::CacheMark>,
-    ) -> Result<Option<super::blocks::Mark>, Invalid> {
+    fn mark(&mut self, cache: Option<CacheMark>) -> Result<Option<Mark>, Invalid> {
         mark(cache, &self.target, self.unsupported)
     }
 
     fn finish(mut self) -> Result<Messages<'a>, Invalid> {
         if let Some(open) = self.open.as_mut()
             && open.role == ASSISTANT
-            && self.calls.is_empty()
+            && self.calls.ids.is_empty()
         {
             if !self.target.capability.prefill {
                 return Err(Invalid::new(
