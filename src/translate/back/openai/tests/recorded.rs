@@ -105,7 +105,7 @@ fn plain(mut request: Value) -> Value {
     }
     for message in request["messages"].as_array_mut().unwrap() {
         let message = message.as_object_mut().unwrap();
-        message.retain(|name, value| !value.is_null() && !(name == "reasoning_content" && value == ""));
+        message.retain(|name, value| !(value.is_null() || name == "reasoning_content" && value == ""));
         if message["role"] == "developer" {
             message.insert("role".into(), json!("system"));
         }
@@ -157,10 +157,13 @@ fn every_request_reads_and_is_built_again() {
     assert!(read == 0 || (read > 100 && same > 80), "read {read}, the same {same}");
 }
 
+/// Text, refusal, calls (id, name, arguments) and end.
+type ChoiceMeaning = (String, String, Vec<[String; 3]>, String);
+
 /// What an answer means: of each choice its text, refusal, calls and end, and the token counts.
 #[derive(Debug, Default, PartialEq)]
 struct Meaning {
-    choices: BTreeMap<u64, (String, String, Vec<[String; 3]>, String)>,
+    choices: BTreeMap<u64, ChoiceMeaning>,
     thoughts: String,
     tokens: Option<(u64, u64)>,
 }
