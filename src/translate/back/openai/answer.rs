@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::wire::{Call, Content, Count, Text, Usage, blocks, filled, finish};
+use super::wire::{Call, Content, Count, Text, Usage, blocks, filled, finish, made_id};
 use crate::translate::conversation::{Part, ToolCall};
 use crate::translate::{Answer, Choice, ReplyContext, Unreadable};
 
@@ -65,18 +65,22 @@ pub fn read(body: &[u8], context: &ReplyContext) -> Result<Answer, Unreadable> {
         return Err(Unreadable);
     }
     choices.sort_by_key(|choice| choice.index.and_then(|index| index.0));
+    let seed = filled(&whole.id).map_or(body, str::as_bytes);
     Ok(Answer {
         id: filled(&whole.id).map(str::to_owned),
         model: filled(&whole.model).map(str::to_owned),
         created_s: whole.created.and_then(|created| created.0),
-        choices: choices.into_iter().map(|choice| read_choice(choice, context)).collect(),
+        choices: choices.into_iter().map(|choice| read_choice(choice, seed, context)).collect(),
         tokens: whole.usage.map(|usage| usage.tokens()),
     })
 }
 
-fn read_choice(choice: WholeChoice<'_>, context: &ReplyContext) -> Choice {
+fn read_choice(choice: WholeChoice<'_>, seed: &[u8], context: &ReplyContext) -> Choice {
     let mut parts = Vec::new();
     let mut has_calls = false;
+    // Two answers of one body may call the same.
+    let index = choice.index.and_then(|index| usize::try_from(index.0?).ok()).unwrap_or_default();
+    let first_number = index.saturating_mul(1_024);
     if let Some(message) = choice.message {
         let thoughts = filled(&message.reasoning_content).or(filled(&message.reasoning));
         let told = blocks(message.thinking_blocks, message.reasoning_details);
@@ -115,7 +119,8 @@ fn read_choice(choice: WholeChoice<'_>, context: &ReplyContext) -> Choice {
             has_calls = true;
             let arguments = call.arguments();
             parts.push(Part::ToolCall(ToolCall {
-                id: filled(&call.id).map_or_else(|| format!("call_{number}"), str::to_owned),
+                id: filled(&call.id)
+                    .map_or_else(|| made_id(seed, first_number.saturating_add(number)), str::to_owned),
                 name: context.callers_tool_name(call.name().unwrap_or_default()).to_owned(),
                 arguments: if arguments.trim().is_empty() { "{}".to_owned() } else { arguments.into_owned() },
                 signature: call.signature(),

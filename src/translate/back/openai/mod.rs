@@ -3,6 +3,7 @@
 
 mod answer;
 mod failure;
+mod messages;
 mod request;
 mod stream;
 #[cfg(test)]

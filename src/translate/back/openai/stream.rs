@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::failure;
-use super::wire::{Call, Content, Count, Text, Usage, blocks, filled, finish};
+use super::wire::{Call, Content, Count, Text, Usage, blocks, filled, finish, made_id};
 use crate::translate::conversation::Part;
 use crate::translate::{Event, ReplyContext, Tokens};
 
@@ -15,6 +15,8 @@ use crate::translate::{Event, ReplyContext, Tokens};
 const MAX_CHOICES: usize = 128;
 /// Tool calls of one answer.
 const MAX_CALLS: usize = 1_024;
+/// Of what made ids come from.
+const MAX_SEED_BYTES: usize = 1_024;
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
@@ -77,6 +79,8 @@ pub struct StreamReader {
     context: ReplyContext,
     has_begun: bool,
     is_over: bool,
+    /// The server's id of the answer, or the first piece of it: what tells it from others.
+    seed: Vec<u8>,
     choices: Vec<Choice>,
     tokens: Option<Tokens>,
 }
@@ -137,7 +141,14 @@ impl Completeness {
 impl StreamReader {
     /// A stream that has not begun.
     pub fn new(context: ReplyContext) -> Self {
-        Self { context, has_begun: false, is_over: false, choices: Vec::new(), tokens: None }
+        Self {
+            context,
+            has_begun: false,
+            is_over: false,
+            seed: Vec::new(),
+            choices: Vec::new(),
+            tokens: None,
+        }
     }
 
     /// Reads one whole server-sent event.
@@ -204,6 +215,8 @@ impl StreamReader {
         // Azure's first chunk has neither id nor answers.
         if !self.has_begun && (id.is_some() || !choices.is_empty()) {
             self.has_begun = true;
+            let seed = id.map_or(data, str::as_bytes);
+            self.seed.extend(seed.iter().take(MAX_SEED_BYTES));
             let model = filled(&chunk.model).map(Cow::Borrowed);
             sink(Event::Start { id: id.map(Cow::Borrowed), model, tokens: None });
         }
@@ -239,7 +252,7 @@ impl StreamReader {
             return;
         }
         if let Some(delta) = chunk.delta {
-            choice.delta(delta, chunk.logprobs, &self.context, sink);
+            choice.delta(delta, chunk.logprobs, (&self.seed, &self.context), sink);
         }
         let Some(word) = filled(&chunk.finish_reason) else { return };
         if word == "error" {
@@ -260,7 +273,7 @@ impl Choice {
         &mut self,
         delta: Delta<'_>,
         logprobs: Option<&RawValue>,
-        context: &ReplyContext,
+        known: (&[u8], &ReplyContext),
         sink: &mut dyn FnMut(Event<'_>),
     ) {
         let choice = self.index;
@@ -310,11 +323,16 @@ impl Choice {
             sink(Event::Refusal { choice, text: Cow::Borrowed(text) });
         }
         for call in delta.tool_calls.into_iter().flatten() {
-            self.call(&call, context, sink);
+            self.call(&call, known, sink);
         }
     }
 
-    fn call(&mut self, fragment: &Call<'_>, context: &ReplyContext, sink: &mut dyn FnMut(Event<'_>)) {
+    fn call(
+        &mut self,
+        fragment: &Call<'_>,
+        (seed, context): (&[u8], &ReplyContext),
+        sink: &mut dyn FnMut(Event<'_>),
+    ) {
         let choice = self.index;
         let place = match self.open_call(fragment) {
             Some(place) => place,
@@ -334,7 +352,13 @@ impl Choice {
                     arguments: Completeness::default(),
                     is_ended: false,
                 });
-                let id = if id.is_empty() { Cow::Owned(format!("call_{place}")) } else { Cow::Borrowed(id) };
+                let id = if id.is_empty() {
+                    // Two answers of one stream may call the same.
+                    let number = usize::try_from(choice).unwrap_or_default().saturating_mul(MAX_CALLS);
+                    Cow::Owned(made_id(seed, number.saturating_add(place)))
+                } else {
+                    Cow::Borrowed(id)
+                };
                 sink(Event::ToolStart {
                     choice,
                     index: number_of(place),

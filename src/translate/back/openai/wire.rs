@@ -200,6 +200,15 @@ impl<'a> Call<'a> {
     }
 }
 
+/// An id for a call that its server gave none: from what tells its answer from others, and its number there.
+pub fn made_id(seed: &[u8], number: usize) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(seed);
+    hasher.update(&number.to_le_bytes());
+    let hex = hasher.finalize().to_hex();
+    format!("call_made_{}", hex.get(..20).unwrap_or_default())
+}
+
 /// Thinking blocks beside the text of thoughts: `thinking_blocks` (gateways) or `reasoning_details` (OpenRouter).
 #[derive(Derive)]
 struct Block {

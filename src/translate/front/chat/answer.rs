@@ -96,7 +96,7 @@ fn write_message(choice: &Choice, out: &mut Vec<u8>) {
         array(images, message.name("images"), write_image);
     }
     if !calls.is_empty() {
-        array(calls, message.name("tool_calls"), |call, out| write_call(call, out));
+        array(calls, message.name("tool_calls"), write_call);
     }
     message.close();
 }
