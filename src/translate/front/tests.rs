@@ -207,6 +207,39 @@ pub fn streams() -> Vec<(&'static str, Vec<Event<'static>>)> {
     ]
 }
 
+/// Steps in an order that no provider has, the same for the same seed. Never an end.
+pub fn disorder(seed: u64, count: usize) -> Vec<Event<'static>> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut steps = Vec::new();
+    for _ in 0..count {
+        let index = u32::try_from(random(4)).unwrap();
+        steps.push(match random(14) {
+            0 => start(),
+            1 | 2 => text("t"),
+            3 => Event::Refusal { choice: 0, text: "r".into() },
+            4 | 5 => thinking("h"),
+            6 => signature("s"),
+            7 => Event::RedactedThinking { choice: 0, data: "d".into() },
+            8 => tool(index, "i", None),
+            9 => tool(index, "i", Some("s")),
+            10 => tool_end(index),
+            11 => Event::Tokens(TOKENS),
+            12 => Event::Text { choice: 1, text: "other".into(), logprobs: None },
+            _ => finish(FinishReason::Stop),
+        });
+        if matches!(steps.last(), Some(Event::ToolStart { .. })) && random(2) == 0 {
+            steps.push(arguments(index, "{}"));
+        }
+    }
+    steps
+}
+
 /// Whole answers by name.
 pub fn answers() -> Vec<(&'static str, Answer)> {
     let text = |text: &str| Part::Text { text: text.to_owned(), cache: None };

@@ -125,7 +125,9 @@ fn document(block: &mut Fields<'_>, others: &mut Others) -> Result<Option<Part>,
         "url" => Source::Url(source.needed_text("url")?),
         "file" => Source::FileId(source.needed_text("file_id")?),
         "text" => {
-            source.text("media_type")?;
+            if source.text("media_type")?.is_some_and(|named| named != "text/plain") {
+                return Err(source.invalid("media_type", "has to be 'text/plain'"));
+            }
             Source::Text(source.needed_text("data")?)
         }
         "content" => {

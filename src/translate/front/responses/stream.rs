@@ -14,7 +14,7 @@ use crate::translate::front::carried::Carried;
 use crate::translate::front::emit::{Object, event};
 
 /// Bytes of one answer that are held.
-const MAX_HELD_BYTES: usize = 16 << 20;
+const MAX_HELD_BYTES: usize = 8 << 20;
 /// Items of one answer.
 const MAX_ITEMS: usize = 4096;
 

@@ -8,7 +8,7 @@ use crate::translate::conversation::{
     Conversation, Effort, Format, Part, Reasoning, Role, Source, ToolChoice,
 };
 use crate::translate::front::tests::{
-    IDENTITY, answers, compare, events, hostile, mutate, recorded_requests, streams,
+    IDENTITY, answers, compare, disorder, events, hostile, mutate, recorded_requests, streams,
 };
 
 fn written(steps: Vec<Event<'_>>) -> Vec<u8> {
@@ -305,26 +305,61 @@ fn answers_are_as_in_the_golden_files() {
     }
 }
 
+/// Fails where events are out of number, an item is told of before it began or twice, or the end repeats something
+/// else than what came.
+fn check_items(name: &str, bytes: &[u8]) {
+    let events = events(bytes);
+    let mut added: BTreeMap<u64, Value> = BTreeMap::new();
+    let mut done: BTreeMap<u64, Value> = BTreeMap::new();
+    for (number, event) in events.iter().enumerate() {
+        assert_eq!(event["sequence_number"], number, "{name}");
+        let kind = event["type"].as_str().unwrap();
+        let place = event["output_index"].as_u64();
+        match (kind, place) {
+            ("response.created", _) => assert_eq!(number, 0, "{name}"),
+            ("response.in_progress", _) => assert_eq!(number, 1, "{name}"),
+            ("response.output_item.added", Some(place)) => {
+                assert_eq!(place, added.len() as u64, "{name}");
+                added.insert(place, event["item"]["id"].clone());
+            }
+            ("response.output_item.done", Some(place)) => {
+                assert_eq!(event["item"]["id"], added[&place], "{name}");
+                assert!(done.insert(place, event["item"].clone()).is_none(), "{name}");
+            }
+            (_, Some(place)) => {
+                assert_eq!(event["item_id"], added[&place], "{name}");
+                assert!(!done.contains_key(&place), "{name}: {kind}");
+            }
+            (_, None) => assert_eq!(number + 1, events.len(), "{name}"),
+        }
+    }
+    let last = events.last().unwrap();
+    let kind = last["type"].as_str().unwrap();
+    assert!(["response.completed", "response.incomplete", "response.failed"].contains(&kind), "{name}");
+    assert_eq!(kind, format!("response.{}", last["response"]["status"].as_str().unwrap()));
+    assert!(kind == "response.failed" || done.len() == added.len(), "{name}");
+    let output: Vec<&Value> = last["response"]["output"].as_array().unwrap().iter().collect();
+    assert_eq!(output, done.values().collect::<Vec<_>>(), "{name}");
+}
+
 #[test]
 fn streams_are_as_in_the_golden_files() {
     for (name, steps) in streams() {
         let bytes = written(steps);
-        let events = events(&bytes);
-        let mut items: BTreeMap<u64, Value> = BTreeMap::new();
-        for (number, event) in events.iter().enumerate() {
-            assert_eq!(event["sequence_number"], number, "{name}");
-            if event["type"] == "response.output_item.done" {
-                items.insert(event["output_index"].as_u64().unwrap(), event["item"].clone());
-            }
-        }
-        let last = events.last().unwrap();
-        let kind = last["type"].as_str().unwrap();
-        assert!(["response.completed", "response.incomplete", "response.failed"].contains(&kind), "{name}");
-        assert_eq!(kind, format!("response.{}", last["response"]["status"].as_str().unwrap()));
-        let done: Vec<&Value> = items.values().collect();
-        assert_eq!(last["response"]["output"].as_array().unwrap().iter().collect::<Vec<_>>(), done, "{name}");
+        check_items(name, &bytes);
         compare("responses", &format!("{name}.sse"), &bytes);
     }
+}
+
+#[test]
+fn disorder_gives_a_stream_all_the_same() {
+    let mut failed = 0;
+    for seed in 1..400 {
+        let bytes = written(disorder(seed, 40).into_iter().chain([Event::End]).collect());
+        check_items(&format!("seed {seed}"), &bytes);
+        failed += usize::from(events(&bytes).last().unwrap()["type"] == "response.failed");
+    }
+    assert!(failed < 300, "{failed} of them are failures");
 }
 
 #[test]
