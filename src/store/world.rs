@@ -150,7 +150,12 @@ impl World {
 
     /// A token by its public id.
     pub fn token(&self, id: &str) -> Option<&Versioned<Token>> {
-        self.tokens.get(&TokenId::parse(id).ok()?)
+        self.token_of_id(&TokenId::parse(id).ok()?)
+    }
+
+    /// The same, for an id that was read already.
+    pub fn token_of_id(&self, id: &TokenId) -> Option<&Versioned<Token>> {
+        self.tokens.get(id)
     }
 
     /// All tokens, by id.
@@ -274,7 +279,8 @@ impl World {
             Object::Settings(settings) => {
                 self.settings = Versioned { revision, value: Arc::new(settings) };
             }
-            Object::Grant(grant) => {
+            Object::Grant(mut grant) => {
+                self.share_names(&mut grant);
                 let subject = grant.subject.clone();
                 if let Some(grants) = self.grants.or_default(&subject) {
                     Arc::make_mut(grants).put(Versioned { revision, value: Arc::new(grant) });
@@ -328,6 +334,22 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// One text for a name in all the grants that have it. A call compares such names, and finds them in the processor's
+    /// cache when there is one of each.
+    fn share_names(&self, grant: &mut Grant) {
+        if let Some(account) = self.accounts.get(grant.target.account.as_str()) {
+            grant.target.account = account.spec.name.clone();
+            if let Some(model) = &mut grant.target.model
+                && let Some((name, _)) = account.spec.models.get_key_value(model)
+            {
+                *model = name.clone();
+            }
+        }
+        if let Some(other) = self.grants_of(&grant.subject).first() {
+            grant.subject = other.subject.clone();
         }
     }
 
