@@ -104,10 +104,8 @@ fn build(
     target: &Target<'_>,
 ) -> Result<Calls, Invalid> {
     if back == Back::Converse {
-        let built = converse::embedding::build(request, target)?;
-        let path = converse::path(route.model_id(), converse::Operation::Invoke);
-        let target = format!("{}{path}", route.account.endpoint.path);
-        return Ok(Calls { target, bodies: built.bodies, dropped: built.dropped });
+        let _ = converse::path(route.model_id(), converse::Operation::Invoke);
+        return Err(Invalid::new("input", "not yet"));
     }
     let built = gemini::embedding::build(request, target)?;
     let target = address::google(&route.account, route.spec(), built.method)?;
@@ -122,7 +120,7 @@ fn understand(
     target: &Target<'_>,
 ) -> Result<EmbeddingAnswer, Unreadable> {
     match back {
-        Back::Converse => converse::embedding::read(body, header, request, target),
+        Back::Converse => { let _ = (header, target); Err(Unreadable) }
         _ => gemini::embedding::read(body, request.inputs.len()),
     }
 }

@@ -63,7 +63,8 @@ impl<'a> Unsupported<'a> {
     }
 
     /// A wish that can not be met in this one request, for a reason that the caller did not choose (thinking in a
-    /// tool loop whose thoughts did not come back): listed and never refused.
+    /// tool loop whose thoughts did not come back), or that changes nothing of the answer (cache marks): listed and
+    /// never refused.
     pub fn note(&mut self, field: &str) {
         if self.dropped.len() < MAX_DROPPED && !self.dropped.iter().any(|known| known == field) {
             self.dropped.push(field.chars().filter(|c| c.is_ascii_graphic()).take(64).collect());

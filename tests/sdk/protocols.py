@@ -564,7 +564,7 @@ class OpenAiProvider(Provider):
                 deltas.append({"reasoning_content": step[1]})
             else:
                 deltas.append({"tool_calls": [{"index": tools, "id": step[1], "type": "function", "function": {"name": step[2], "arguments": ""}}]})
-                deltas += [{"tool_calls": [{"index": tools, "function": {"arguments": piece}}]} for piece in step[3]]
+                deltas += [{"tool_calls": [{"index": tools, "function": {"arguments": piece}}]} for piece in step[3] or ["{}"]]
                 tools += 1
         chunk = {**frame_of, "object": "chat.completion.chunk"}
         events = [sse({**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}], "usage": None}) for delta in deltas]

@@ -252,7 +252,7 @@ def test_chat_errors(chat, account, status, error, stream):
     with pytest.raises(error) as caught:
         chat.chat.completions.create(model=f"{account}/m", messages=ask(f"status {status}"), stream=stream)
     assert f"scripted {status}" in str(caught.value)
-    assert status != 429 or int(caught.value.response.headers["retry-after"]) in (7, 8) or account == "bed"
+    assert status != 429 or account == "bed" or int(caught.value.response.headers["retry-after"]) in (7, 8)
     assert caught.value.response.headers["x-request-id"]
     no_secret(caught.value.response.text + str(caught.value.response.headers))
 
@@ -461,7 +461,7 @@ def test_responses_stream(chat, account):
 @each_responding
 @pytest.mark.parametrize("stream", [False, True])
 def test_responses_tools_in_turns(chat, account, stream):
-    tools = [{"type": "function", "name": "get_weather", "parameters": WEATHER, "strict": True}]
+    tools = [{"type": "function", "name": "get_weather", "parameters": WEATHER, "strict": account != "bed"}]
     items = [{"role": "user", "content": "weather please"}]
 
     def turn():
@@ -496,7 +496,7 @@ def test_every_translated_call_is_accounted_for(gateway, chat, messages, token):
     def tokens():
         rows = json.loads(gateway.admin("--output", "json", "usage", "report", "--by", "account"))
         rows = rows if isinstance(rows, list) else rows["data"]
-        return {row["account"]: (row["calls"], row["input_tokens"], row["output_tokens"]) for row in rows}
+        return {row["account"]: (row["calls"], row["inputTokens"], row["outputTokens"]) for row in rows}
 
     before = tokens()
     chat.chat.completions.create(model="gem/m", messages=ask("hello"))

@@ -215,7 +215,8 @@ impl<'a> Contents<'a> {
                         parts.push(part);
                     }
                 }
-                Part::RedactedThinking { .. } => unsupported.field("thinking_blocks")?,
+                // Only who wrote them could read them.
+                Part::RedactedThinking { .. } => unsupported.note("thinking_blocks"),
                 Part::ToolResult(_) => {
                     return Err(Invalid::new(
                         &turn.place,

@@ -107,7 +107,8 @@ fn refuse_what_has_no_place(
         unsupported.field("user")?;
     }
     if has_cache_mark(conversation) {
-        unsupported.field("cache_control")?;
+        // Gemini keeps what it sees again by itself; a mark changes nothing of the answer.
+        unsupported.note("cache_control");
     }
     // Only newer models follow a schema of a tool to the letter.
     if !target.capability.full_json_schema && conversation.tools.iter().any(|tool| tool.strict == Some(true))
