@@ -63,6 +63,26 @@ struct Add {
     /// US dollars for a million output tokens
     #[argh(option, arg_name = "price")]
     output_price: Option<String>,
+
+    /// family of models whose abilities it has, such as claude-opus-4.7 (default: by its id)
+    #[argh(option, arg_name = "family")]
+    family: Option<String>,
+
+    /// longest answer in tokens (default: by its family)
+    #[argh(option, arg_name = "tokens")]
+    max_output_tokens: Option<u64>,
+
+    /// region, when it is not the account's (aws-bedrock, google-vertex)
+    #[argh(option, arg_name = "region")]
+    region: Option<String>,
+
+    /// version of the API, when it is not the account's (azure-openai)
+    #[argh(option, arg_name = "version")]
+    api_version: Option<String>,
+
+    /// address with the version path of its own server (self-hosted-model)
+    #[argh(option, arg_name = "url")]
+    url: Option<String>,
 }
 
 /// List the models.
@@ -94,7 +114,10 @@ struct Remove {
 
 const COLUMNS: [Column; 5] = [
     Column { title: "MODEL", cell: |model| text(model, &["/modelName", "/name"]) },
-    Column { title: "MODEL-ID", cell: |model| text(model, &["/manifest/model_id"]) },
+    Column {
+        title: "MODEL-ID",
+        cell: |model| text(model, &["/manifest/model_id", "/manifest/hosted_model_name"]),
+    },
     Column { title: "TYPES", cell: |model| text(model, &["/manifest/model_types"]) },
     Column { title: "INPUT-PRICE", cell: |model| text(model, &["/manifest/input_price"]) },
     Column { title: "OUTPUT-PRICE", cell: |model| text(model, &["/manifest/output_price"]) },
@@ -114,7 +137,6 @@ impl Model {
                 let types: Vec<String> =
                     verb.types.split(',').map(|word| word.trim().replace('-', "_")).collect();
                 let mut manifest = Map::new();
-                manifest.insert("type".to_owned(), "integration/model/openai".into());
                 manifest.insert("name".to_owned(), name.into());
                 manifest.insert("model_id".to_owned(), verb.model_id.into());
                 manifest.insert("model_types".to_owned(), types.into());
@@ -122,6 +144,20 @@ impl Model {
                     if let Some(price) = price {
                         manifest.insert(key.to_owned(), price.into());
                     }
+                }
+                let words = [
+                    ("family", verb.family),
+                    ("region", verb.region),
+                    ("api_version", verb.api_version),
+                    ("url", verb.url),
+                ];
+                for (key, word) in words {
+                    if let Some(word) = word {
+                        manifest.insert(key.to_owned(), word.into());
+                    }
+                }
+                if let Some(most) = verb.max_output_tokens {
+                    manifest.insert("max_output_tokens".to_owned(), most.into());
                 }
                 let context = open()?;
                 let model = context.client.object("POST", &path, Some(&json!({"manifest": manifest})))?;

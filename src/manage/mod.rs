@@ -278,7 +278,11 @@ fn invalid(error: InvalidName) -> Failure {
 /// Says of which field of a manifest a refusal speaks.
 fn in_field(field: &str, failure: Failure) -> Failure {
     match failure {
-        Failure::Unprocessable(text) => refused(format!("The field '{field}': {text}")),
+        Failure::Unprocessable(text) => refused(match text.strip_prefix("The field '") {
+            // It names a field of this field.
+            Some(inner) => format!("The field '{field}.{inner}"),
+            None => format!("The field '{field}': {text}"),
+        }),
         other => other,
     }
 }

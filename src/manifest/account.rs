@@ -262,9 +262,15 @@ pub fn model(mut manifest: Fields, provider: ProviderType, typed: bool) -> Resul
     if typed || manifest.has("type") {
         let kind = manifest.required_text("type")?;
         let want = provider.model_kind();
-        if kind.strip_prefix("integration/model/") != Some(want) {
-            let text =
-                format!("must be 'integration/model/{want}' in a provider-account/{}", provider.as_str());
+        let word = kind.strip_prefix("integration/model/").unwrap_or_default();
+        // A demo's models are written like those of the provider that it stands for.
+        let same = word == want || (provider == ProviderType::Demo && word == "openai");
+        if !same {
+            let called = if word == "aws-bedrock" { "is called integration/model/bedrock, and " } else { "" };
+            let text = format!(
+                "{called}must be 'integration/model/{want}' in a provider-account/{}",
+                provider.as_str()
+            );
             return Err(manifest.refusal("type", &text));
         }
     }
@@ -359,11 +365,13 @@ fn model_settings(fields: &mut Fields, provider: ProviderType) -> Result<ModelSe
 /// The server of a self-hosted model. What is about a server needs one.
 fn server(fields: &mut Fields) -> Result<Option<ModelServerSpec>> {
     let Some(base_url) = fields.text("url")? else {
-        for name in ["auth_data", "headers", "tls_settings"] {
-            if fields.has(name) {
+        let of_server = ["auth_data", "headers", "tls_settings"];
+        for name in of_server {
+            if fields.is_set(name) {
                 return Err(fields.refusal(name, "is about the model's own server, and 'url' is missing"));
             }
         }
+        fields.ignore(&of_server);
         return Ok(None);
     };
     let auth = match fields.object("auth_data")? {

@@ -120,6 +120,11 @@ impl Fields {
         }
     }
 
+    /// Whether the field has a value.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Whether nothing is left to read.
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()

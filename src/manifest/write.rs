@@ -160,7 +160,7 @@ pub fn account(account: &ProviderAccount, access: &AccountAccess, masked_key: bo
 fn account_settings(document: &mut Map<String, Value>, account: &ProviderAccount, masked_key: bool) {
     let settings = &account.settings;
     let mut auth_data = Map::new();
-    if masked_key && account.has_credential() {
+    if masked_key {
         let shape = settings.auth_shape.clone().unwrap_or_else(|| key_shape(account.provider));
         if let Value::Object(shape) = shape {
             auth_data = shape;

@@ -1,5 +1,6 @@
 //! The management API, called as the server and the command line call it.
 
+mod accounts;
 mod audit;
 mod directory;
 mod explain;
