@@ -143,7 +143,7 @@ impl Upstreams {
         for address in addresses {
             if !self.egress.allows(&endpoint.host, address.ip(), local_allowed) {
                 log::warn!(
-                    "provider account '{}': the address of {} is not allowed ([egress] allow, or a local address that no admin chose)",
+                    "provider account '{}', host {}: its address is not allowed ([egress] allow, or a local address that no admin chose)",
                     account.spec.name,
                     endpoint.host
                 );

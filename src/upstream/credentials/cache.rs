@@ -21,8 +21,13 @@ const RENEW_BEFORE_END_MS: u64 = 5 * 60 * 1000;
 const TOO_SHORT_MS: u64 = 1000;
 /// No token is believed to live longer.
 const MAX_LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
-/// How long a failure answers for those who come after it.
+/// How long a failure answers for those who come after it; a refusal is not asked for again so soon, since issuers lock
+/// out who insists.
 const KEEP_FAILURE_MS: u64 = 1000;
+const KEEP_REFUSAL_MS: u64 = 5000;
+/// How long an issuer may take, and how long one call waits for a renewal while the old token is still good.
+const FETCH_LIMIT_MS: u64 = 15_000;
+const RENEWAL_LIMIT_MS: u64 = 4000;
 /// How long nobody tries again to renew a token that is still good.
 const RENEWAL_PAUSE_MS: u64 = 30_000;
 /// How long the replacement of a refused token is not dropped for another refusal.
@@ -103,7 +108,8 @@ struct Entry {
 enum Step {
     Use(Arc<Token>),
     Fail(CredentialError),
-    Fetch,
+    /// With this limit.
+    Fetch(u64),
     Wait,
 }
 
@@ -115,14 +121,14 @@ impl Entry {
             Some(held) if now < held.renew || self.is_fetching || failure.is_some() => {
                 return Step::Use(Arc::clone(&held.token));
             }
-            Some(_) => Step::Fetch,
+            Some(_) => Step::Fetch(RENEWAL_LIMIT_MS),
             None => match failure {
                 _ if self.is_fetching => Step::Wait,
                 Some(error) => Step::Fail(error),
-                None => Step::Fetch,
+                None => Step::Fetch(FETCH_LIMIT_MS),
             },
         };
-        self.is_fetching |= matches!(step, Step::Fetch);
+        self.is_fetching |= matches!(step, Step::Fetch(_));
         step
     }
 }
@@ -134,7 +140,8 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// The token of a key: the one that is there, or the one that `fetch` brings. The watch's deadline bounds the wait.
+    /// The token of a key: the one that is there, or the one that `fetch` brings within the limit that it is told, in
+    /// milliseconds. The watch's deadline bounds the wait for another call's fetch.
     ///
     /// # Errors
     /// What `fetch` said, to this or to another call; or what ended the wait.
@@ -142,7 +149,7 @@ impl Tokens {
         &self,
         key: &TokenKey,
         watch: &Arc<Watch>,
-        fetch: impl FnOnce() -> Result<Fetched, CredentialError>,
+        fetch: impl FnOnce(u64) -> Result<Fetched, CredentialError>,
     ) -> Result<Arc<Token>, CredentialError> {
         loop {
             let step = {
@@ -155,9 +162,9 @@ impl Tokens {
             match step {
                 Step::Use(token) => return Ok(token),
                 Step::Fail(error) => return Err(error),
-                Step::Fetch => {
+                Step::Fetch(limit_ms) => {
                     let lease = Lease { tokens: self, key };
-                    let result = fetch();
+                    let result = fetch(limit_ms);
                     return lease.settle(result);
                 }
                 Step::Wait => self.wait(key, watch)?,
@@ -204,6 +211,14 @@ impl Tokens {
             }
         }
         dropped
+    }
+
+    /// Lets every token that is held be due for renewal.
+    #[cfg(test)]
+    pub fn make_due(&self) {
+        for held in self.lock().values_mut().filter_map(|entry| entry.held.as_mut()) {
+            held.renew = UnixMillis(0);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TokenKey, Entry>> {
@@ -262,16 +277,17 @@ impl Lease<'_> {
             Err(error) => {
                 let now = UnixMillis::now();
                 let good = entry.held.as_ref().filter(|held| now < held.ends);
-                let pause_ms = if good.is_some() { RENEWAL_PAUSE_MS } else { KEEP_FAILURE_MS };
+                let pause_ms = match error {
+                    _ if good.is_some() => RENEWAL_PAUSE_MS,
+                    CredentialError::Refused { .. } => KEEP_REFUSAL_MS,
+                    _ => KEEP_FAILURE_MS,
+                };
                 entry.failure = Some((error, monotonic_ms().saturating_add(pause_ms)));
-                match good {
-                    Some(held) => {
-                        let account = &self.key.account;
-                        log::warn!("{}; the old token is still good", error.message(account));
-                        Ok(Arc::clone(&held.token))
-                    }
-                    None => Err(error),
-                }
+                let result = good.map(|held| Arc::clone(&held.token)).ok_or(error);
+                drop(entries);
+                let rest = if result.is_ok() { "; the old token is still good" } else { "" };
+                log::warn!("{}{rest}", error.message(&self.key.account));
+                result
             }
         }
     }
@@ -307,7 +323,8 @@ mod tests {
                 Token::Aws(_) => "use keys".to_owned(),
             },
             Step::Fail(_) => "fail".to_owned(),
-            Step::Fetch => "fetch".to_owned(),
+            Step::Fetch(FETCH_LIMIT_MS) => "fetch".to_owned(),
+            Step::Fetch(_) => "renew".to_owned(),
             Step::Wait => "wait".to_owned(),
         }
     }
@@ -326,7 +343,7 @@ mod tests {
             (0, false, false, failed, "fail"),
             (0, false, true, failed, "wait"),
             (89_999, true, false, None, "use old"),
-            (90_000, true, false, None, "fetch"),
+            (90_000, true, false, None, "renew"),
             (90_000, true, true, None, "use old"),
             (90_000, true, false, failed, "use old"),
             (98_999, true, true, None, "use old"),
@@ -338,7 +355,7 @@ mod tests {
             let mut entry = Entry { held, is_fetching, failure, ..Entry::default() };
             let step = shown(&entry.step(UnixMillis(now), 499));
             assert_eq!(step, wanted, "{now} {has_token} {is_fetching}");
-            assert_eq!(entry.is_fetching, is_fetching || wanted == "fetch");
+            assert_eq!(entry.is_fetching, is_fetching || ["fetch", "renew"].contains(&wanted));
             if failure.is_some() && !has_token && !is_fetching {
                 assert_eq!(shown(&entry.step(UnixMillis(now), 500)), "fetch", "a failure does not last");
             }

@@ -264,6 +264,38 @@ fn a_refusal_answers_for_all_who_waited() {
 }
 
 #[test]
+fn a_token_that_is_due_serves_the_others_while_one_renews_it() {
+    let (go, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let issuer = Server::start(move |number, _| {
+        if number == 1 {
+            let _ = gate.lock().unwrap().recv_timeout(PATIENCE);
+        }
+        if number == 2 { answer(503, "") } else { token(number) }
+    });
+    let house = House::entra(&issuer);
+    let tokens = &house.upstreams.credentials.tokens;
+    assert_eq!(house.authorize(&entra(1)).unwrap(), ["authorization: Bearer token-0"]);
+    issuer.next();
+    tokens.make_due();
+    let renewing = house.call(&entra(1));
+    issuer.next();
+    for _ in 0..3 {
+        assert_eq!(house.authorize(&entra(1)).unwrap(), ["authorization: Bearer token-0"]);
+    }
+    go.send(()).unwrap();
+    assert_eq!(renewing.result().unwrap(), ["authorization: Bearer token-1"]);
+    assert_eq!(house.authorize(&entra(1)).unwrap(), ["authorization: Bearer token-1"]);
+    // A renewal that fails leaves the old token, and is not tried again for each call.
+    tokens.make_due();
+    for _ in 0..3 {
+        assert_eq!(house.authorize(&entra(1)).unwrap(), ["authorization: Bearer token-1"]);
+    }
+    issuer.next();
+    assert_eq!(issuer.count(), 0);
+}
+
+#[test]
 fn answers_that_are_none() {
     for (body, wanted) in [
         (String::new(), "There is no connection to Microsoft Entra"),

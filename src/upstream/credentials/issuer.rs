@@ -21,8 +21,8 @@ use crate::upstream::{UpstreamError, Upstreams};
 
 /// The longest answer of an issuer, in bytes. Tokens of directories with many groups have some ten thousand.
 const MAX_REPLY_BYTES: usize = 64 * 1024;
-/// How long an issuer may take for everything.
-const FETCH_TIMEOUT_MS: u64 = 15_000;
+/// How long a call waits for another one's fetch.
+pub(super) const WAIT_LIMIT_MS: u64 = 15_000;
 
 /// Who issues tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,12 +312,14 @@ pub(super) struct Desk<'a> {
     pub upstreams: &'a Upstreams,
     pub account: &'a Arc<Account>,
     pub wait: &'a Wait<'a>,
+    /// How long each question may take.
+    pub limit_ms: u64,
 }
 
 impl Desk<'_> {
     /// Gives an issuer its time.
     pub fn arm(&self) {
-        let at_ms = monotonic_ms().saturating_add(FETCH_TIMEOUT_MS).min(self.wait.deadline_ms);
+        let at_ms = monotonic_ms().saturating_add(self.limit_ms).min(self.wait.deadline_ms);
         self.wait.watch.arm_at(at_ms);
     }
 

@@ -39,6 +39,19 @@ pub type AuthHeader = (Cow<'static, str>, Secret);
 /// The longest value of a header line that is made here, in bytes.
 const MAX_HEADER_VALUE_BYTES: usize = 16 * 1024;
 
+/// Header lines that are the gateway's own in every request.
+const FRAMING: [&str; 9] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "expect",
+    "host",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// A host's clock that is further from a provider's than this makes AWS refuse signatures.
 const TOLERATED_SKEW_MS: u64 = 5 * 60 * 1000;
 
@@ -151,7 +164,7 @@ impl Upstreams {
         let Some(credential) = &account.credential else { return Ok(Vec::new()) };
         let region = request.region.or(account.spec.settings.region.as_deref());
         let request = &Signable { region, ..*request };
-        let desk = Desk { upstreams: self, account, wait };
+        let desk = Desk { upstreams: self, account, wait, limit_ms: issuer::WAIT_LIMIT_MS };
         let lines = match credential {
             Credential::ApiKey(key) => vec![KeyHeader::of(account.spec.provider).line(key)],
             Credential::Basic { username, password } => vec![basic(username, password)?],
@@ -160,22 +173,22 @@ impl Upstreams {
             }
             Credential::EntraClientSecret { tenant_id, client_id, client_secret } => {
                 let authority = &self.credentials.issuers.entra;
-                let token = self.token(&desk, "entra", || {
-                    oauth::entra_token(&desk, authority, tenant_id, client_id, client_secret)
+                let token = self.token(&desk, "entra", |desk| {
+                    oauth::entra_token(desk, authority, tenant_id, client_id, client_secret)
                 })?;
                 vec![token.bearer()?]
             }
             Credential::GoogleServiceAccount { key_file } => {
-                let token = self.token(&desk, "google", || google::token(&desk, key_file))?;
+                let token = self.token(&desk, "google", |desk| google::token(desk, key_file))?;
                 vec![token.bearer()?]
             }
             Credential::AwsAccessKey(key) => signed(key, request)?,
             Credential::AwsAssumedRole { role_arn, external_id, source } => {
                 let region = request.region.ok_or(CredentialError::NoRegion)?;
                 let role = sts::Role { arn: role_arn, external_id: external_id.as_deref(), region };
-                let token = self.token(&desk, "role", || match source {
-                    Some(source) => sts::assume(&desk, &role, source),
-                    None => sts::assume(&desk, &role, self.machine(&desk)?.aws()?),
+                let token = self.token(&desk, "role", |desk| match source {
+                    Some(source) => sts::assume(desk, &role, source),
+                    None => sts::assume(desk, &role, self.machine(desk)?.aws()?),
                 })?;
                 signed(token.aws()?, request)?
             }
@@ -184,7 +197,7 @@ impl Upstreams {
         if lines.iter().all(|(name, value)| is_header(name, value)) {
             Ok(lines)
         } else {
-            Err(CredentialError::Unusable("it holds characters that a header can not carry, or is too long"))
+            Err(CredentialError::Unusable("it makes a header line that can not be sent"))
         }
     }
 
@@ -213,22 +226,19 @@ impl Upstreams {
         &self,
         desk: &Desk<'_>,
         kind: &'static str,
-        fetch: impl FnOnce() -> Result<Fetched, CredentialError>,
+        fetch: impl FnOnce(&Desk<'_>) -> Result<Fetched, CredentialError>,
     ) -> Result<Arc<Token>, CredentialError> {
-        let account = desk.account;
+        let Desk { account, wait, .. } = *desk;
         let key = TokenKey { account: Arc::clone(&account.pool_key), revision: account.revision, kind };
         desk.arm();
-        self.credentials.tokens.obtain(&key, desk.wait.watch, fetch).inspect_err(|error| {
-            if error.interruption().is_none() {
-                log::warn!("{}", error.message(account.spec.name.as_str()));
-            }
-        })
+        let tokens = &self.credentials.tokens;
+        tokens.obtain(&key, wait.watch, |limit_ms| fetch(&Desk { limit_ms, ..*desk }))
     }
 
     /// The machine's own AWS keys.
     fn machine(&self, desk: &Desk<'_>) -> Result<Arc<Token>, CredentialError> {
         let machine = self.credentials.issuers.machine.as_ref().ok_or(CredentialError::MachineNotAllowed)?;
-        self.token(desk, "machine", || machine::keys(desk, machine))
+        self.token(desk, "machine", |desk| machine::keys(desk, machine))
     }
 }
 
@@ -267,6 +277,7 @@ fn signed(key: &AwsAccessKey, request: &Signable<'_>) -> Result<Vec<AuthHeader>,
 fn is_header(name: &str, value: &Secret) -> bool {
     let value = value.expose().as_bytes();
     !name.is_empty()
+        && !FRAMING.contains(&name)
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
         && value.len() <= MAX_HEADER_VALUE_BYTES
         && value.iter().all(|b| *b == b'\t' || (*b >= b' ' && *b != 0x7f))
