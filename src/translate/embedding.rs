@@ -1,12 +1,9 @@
 //! Embeddings in no dialect, and OpenAI's dialect of them.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Invalid;
+use super::members::Members;
 
 /// OpenAI's limit of texts in one request.
 pub const MAX_INPUTS: usize = 2_048;
@@ -35,34 +32,6 @@ pub struct EmbeddingAnswer {
     pub input_tokens: Option<u64>,
 }
 
-/// The members of an object in their order; of names that come twice the last one counts.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    members.push((name.0, value));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Reader)
-    }
-}
-
 /// Reads the body of OpenAI's `POST /embeddings`. The model's name is not looked at.
 ///
 /// # Errors
@@ -89,7 +58,12 @@ pub fn read(body: &[u8]) -> Result<EmbeddingRequest, Invalid> {
                 request.base64 = match value.get() {
                     "\"float\"" => false,
                     "\"base64\"" => true,
-                    _ => return Err(Invalid::new("encoding_format", "This has to be \"float\" or \"base64\".")),
+                    _ => {
+                        return Err(Invalid::new(
+                            "encoding_format",
+                            "This has to be \"float\" or \"base64\".",
+                        ));
+                    }
                 }
             }
             "provider_options" if is_null => {}
@@ -115,7 +89,10 @@ fn inputs(value: &RawValue) -> Result<Vec<String>, Invalid> {
         vec![serde_json::from_str(text).map_err(|_| Invalid::new("input", "This is no text."))?]
     } else {
         serde_json::from_str(text).map_err(|_| {
-            Invalid::new("input", "This model takes a text or a list of texts; lists of tokens are not supported.")
+            Invalid::new(
+                "input",
+                "This model takes a text or a list of texts; lists of tokens are not supported.",
+            )
         })?
     };
     if inputs.len() > MAX_INPUTS {
@@ -148,8 +125,7 @@ pub fn write(answer: &EmbeddingAnswer, model: &str, base64: bool) -> Vec<u8> {
     }
     let tokens = answer.input_tokens.unwrap_or_default();
     let model = serde_json::Value::from(model);
-    let end =
-        format!(r#"],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#);
+    let end = format!(r#"],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#);
     out.extend_from_slice(end.as_bytes());
     out
 }

@@ -16,6 +16,9 @@ pub mod capability;
 pub mod conversation;
 pub mod embedding;
 pub mod front;
+mod members;
+#[cfg(test)]
+mod tests;
 mod unsupported;
 
 pub use answer::{Answer, Choice, Event, Finish, FinishReason, ProviderError, Tokens};

@@ -196,10 +196,17 @@ pub enum Ending {
 pub fn ending(reason: &str) -> Ending {
     match reason {
         "MAX_TOKENS" => Ending::Proper(FinishReason::Length),
-        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "IMAGE_SAFETY"
-        | "IMAGE_PROHIBITED_CONTENT" | "IMAGE_RECITATION" | "MODEL_ARMOR" | "LANGUAGE" | "ESCALATION" => {
-            Ending::Proper(FinishReason::ContentFilter)
-        }
+        "SAFETY"
+        | "RECITATION"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION"
+        | "MODEL_ARMOR"
+        | "LANGUAGE"
+        | "ESCALATION" => Ending::Proper(FinishReason::ContentFilter),
         "MALFORMED_FUNCTION_CALL"
         | "UNEXPECTED_TOOL_CALL"
         | "TOO_MANY_TOOL_CALLS"
@@ -334,7 +341,8 @@ pub fn read(body: &[u8], context: &ReplyContext) -> Result<Answer, Unreadable> {
     let mut is_failed = true;
     for candidate in candidates {
         let reason = candidate.finish_reason.as_ref().map_or("", |reason| reason.0.as_ref());
-        let has_ended = !matches!(reason, "" | "FINISH_REASON_UNSPECIFIED") && ending(reason) != Ending::Failed;
+        let has_ended =
+            !matches!(reason, "" | "FINISH_REASON_UNSPECIFIED") && ending(reason) != Ending::Failed;
         let choice = choice(&candidate, &mut ids, context)?;
         let is_empty = choice.parts.iter().all(|part| matches!(part, Part::Thinking { .. }));
         is_failed &= is_empty && !has_ended;

@@ -126,7 +126,10 @@ impl<'a> Contents<'a> {
             contents.refuse_pending("messages")?;
         }
         if contents.list.is_empty() {
-            return Err(Invalid::new("messages", "There has to be a message that is not empty from the user."));
+            return Err(Invalid::new(
+                "messages",
+                "There has to be a message that is not empty from the user.",
+            ));
         }
         Ok(contents)
     }
@@ -201,10 +204,8 @@ impl<'a> Contents<'a> {
                     parts.push(self.call(call, signature, &turn.place)?);
                 }
                 Part::Thinking { text, signature } => {
-                    let before_call = matches!(
-                        turn_parts.peek(),
-                        Some(Part::ToolCall(ToolCall { signature: None, .. }))
-                    );
+                    let before_call =
+                        matches!(turn_parts.peek(), Some(Part::ToolCall(ToolCall { signature: None, .. })));
                     let own = if before_call { None } else { signature.as_deref() };
                     carried = if before_call { signature.as_deref() } else { None };
                     if !text.is_empty() || own.is_some() {
@@ -216,7 +217,10 @@ impl<'a> Contents<'a> {
                 }
                 Part::RedactedThinking { .. } => unsupported.field("thinking_blocks")?,
                 Part::ToolResult(_) => {
-                    return Err(Invalid::new(&turn.place, "Results of tools do not come from the assistant."));
+                    return Err(Invalid::new(
+                        &turn.place,
+                        "Results of tools do not come from the assistant.",
+                    ));
                 }
                 _ => parts.extend(self.medium(part, &turn.place, unsupported)?),
             }
@@ -239,8 +243,9 @@ impl<'a> Contents<'a> {
             function_call: Some(FunctionCall {
                 id: self.id(&call.id),
                 name: names::for_provider(&call.name),
-                args: object(&call.arguments)
-                    .ok_or_else(|| Invalid::new(place, "A tool call's arguments have to be a JSON object."))?,
+                args: object(&call.arguments).ok_or_else(|| {
+                    Invalid::new(place, "A tool call's arguments have to be a JSON object.")
+                })?,
             }),
             thought_signature: signature,
             ..WirePart::default()

@@ -6,12 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::VERTEX;
-use super::members::{Written, camel_case};
 use super::path::Method;
 use super::usage::Count;
 use crate::translate::embedding::{EmbeddingAnswer, EmbeddingRequest};
-use crate::translate::unsupported::Dropped;
-use crate::translate::{Invalid, Target, Unreadable, Unsupported};
+use crate::translate::members::{Written, camel_case};
+use crate::translate::{Dropped, Invalid, Target, Unreadable, Unsupported};
 
 /// `predict` takes one text a call for models of this family.
 const ONE_AT_A_TIME: &str = "gemini-embedding";
@@ -189,12 +188,14 @@ pub fn read(body: &[u8], inputs: usize) -> Result<EmbeddingAnswer, Unreadable> {
         (_, _, Some(predictions)) => predictions.into_iter().map(|one| one.embeddings).collect(),
         _ => return Err(Unreadable),
     };
-    let is_whole = |one: &Embedding| !one.values.is_empty() && one.values.iter().all(|number| number.is_finite());
+    let is_whole =
+        |one: &Embedding| !one.values.is_empty() && one.values.iter().all(|number| number.is_finite());
     if embeddings.len() != inputs || !embeddings.iter().all(is_whole) {
         return Err(Unreadable);
     }
     let counted = embeddings.iter().filter_map(|one| one.statistics.as_ref()?.token_count.0);
-    let counted = counted.fold(None, |sum: Option<u64>, count| Some(sum.unwrap_or_default().saturating_add(count)));
+    let counted =
+        counted.fold(None, |sum: Option<u64>, count| Some(sum.unwrap_or_default().saturating_add(count)));
     let input_tokens = reply.usage_metadata.and_then(|usage| usage.prompt_token_count.0).or(counted);
     Ok(EmbeddingAnswer { vectors: embeddings.into_iter().map(|one| one.values).collect(), input_tokens })
 }

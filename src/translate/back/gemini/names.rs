@@ -48,7 +48,8 @@ mod tests {
         for name in ["a", "_x.y:z-1", &"n".repeat(64)] {
             assert_eq!(for_provider(name), *name);
         }
-        let hostile = ["", "1st", "mcp/server/tool", "mcp server tool", "über", &"n".repeat(65), "\u{0}", "日本語"];
+        let hostile =
+            ["", "1st", "mcp/server/tool", "mcp server tool", "über", &"n".repeat(65), "\u{0}", "日本語"];
         let mut seen = std::collections::BTreeSet::new();
         for name in hostile {
             let fitting = for_provider(name);

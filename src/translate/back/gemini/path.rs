@@ -85,7 +85,10 @@ pub fn path(product: Product<'_>, model_id: &str, method: Method) -> Result<Stri
         }
         Product::Vertex { project, location } => {
             if !is_segment(project) || !is_segment(location) {
-                return Err(Invalid::new("model", "The account's project or region has no form that Google knows."));
+                return Err(Invalid::new(
+                    "model",
+                    "The account's project or region has no form that Google knows.",
+                ));
             }
             path.push_str("/v1/projects");
             push_segment(&mut path, project);
@@ -120,7 +123,9 @@ fn with_method(mut path: String, method: Method) -> String {
 }
 
 fn is_segment(segment: &str) -> bool {
-    !segment.is_empty() && segment.chars().any(|letter| letter != '.') && !segment.chars().any(char::is_control)
+    !segment.is_empty()
+        && segment.chars().any(|letter| letter != '.')
+        && !segment.chars().any(char::is_control)
 }
 
 /// Appends `/` and a segment, percent-encoded but for what no one can read in another way. `@` stands before the
@@ -157,7 +162,11 @@ mod tests {
         let vertex = |id, method| path(VERTEX, id, method).unwrap();
         let base = "/v1/projects/my-project/locations/europe-west1";
         for (id, method, end) in [
-            ("gemini-2.5-pro", Method::GenerateContent, "publishers/google/models/gemini-2.5-pro:generateContent"),
+            (
+                "gemini-2.5-pro",
+                Method::GenerateContent,
+                "publishers/google/models/gemini-2.5-pro:generateContent",
+            ),
             ("models/gemini-2.5-pro", Method::Predict, "publishers/google/models/gemini-2.5-pro:predict"),
             (
                 "anthropic/claude-sonnet-4@20250514",
@@ -165,11 +174,7 @@ mod tests {
                 "publishers/anthropic/models/claude-sonnet-4@20250514:streamRawPredict",
             ),
             ("publishers/meta/models/llama", Method::RawPredict, "publishers/meta/models/llama:rawPredict"),
-            (
-                "endpoints/123",
-                Method::StreamGenerateContent,
-                "endpoints/123:streamGenerateContent?alt=sse",
-            ),
+            ("endpoints/123", Method::StreamGenerateContent, "endpoints/123:streamGenerateContent?alt=sse"),
         ] {
             assert_eq!(vertex(id, method), format!("{base}/{end}"));
         }
@@ -178,8 +183,23 @@ mod tests {
     #[test]
     fn no_id_leads_elsewhere() {
         for id in [
-            "", "/", "..", ".", "a/..", "../a", "endpoints/..", "endpoints/", "a//b", "/a", "a/", "a/b/c",
-            "projects/p/locations/l/endpoints/1", "publishers/../models/x", "a\r\nb", "a\u{0}", &"a".repeat(513),
+            "",
+            "/",
+            "..",
+            ".",
+            "a/..",
+            "../a",
+            "endpoints/..",
+            "endpoints/",
+            "a//b",
+            "/a",
+            "a/",
+            "a/b/c",
+            "projects/p/locations/l/endpoints/1",
+            "publishers/../models/x",
+            "a\r\nb",
+            "a\u{0}",
+            &"a".repeat(513),
         ] {
             for product in [Product::GeminiApi, VERTEX] {
                 assert!(path(product, id, Method::GenerateContent).is_err(), "{id:?} {product:?}");

@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 
 use super::contents::{Contents, WirePart};
 use super::generation::{described, generation};
-use super::members::{Members, Written, camel_case};
 use super::schema::{Reducer, is_empty_object};
 use super::{VERTEX, names};
 use crate::translate::conversation::{Conversation, Format, Part, Tool, ToolChoice};
+use crate::translate::members::{Members, Written, camel_case};
 use crate::translate::{Built, Invalid, ReplyContext, Target, Unsupported};
 
 /// The tool through which JSON is asked for where the model has no mode for it.
@@ -44,7 +44,8 @@ pub fn build(conversation: &Conversation, target: &Target<'_>) -> Result<Built, 
     } else {
         tools(conversation, target, &mut schemas, &mut context, &mut body)?;
     }
-    let by_tool = !target.capability.structured_output && matches!(conversation.format, Some(Format::JsonSchema { .. }));
+    let by_tool = !target.capability.structured_output
+        && matches!(conversation.format, Some(Format::JsonSchema { .. }));
     let mut config = generation(conversation, target, by_tool, &mut schemas, &mut unsupported)?;
     match conversation.service_tier.as_deref() {
         None | Some("auto" | "default") => {}
@@ -109,7 +110,8 @@ fn refuse_what_has_no_place(
         unsupported.field("cache_control")?;
     }
     // Only newer models follow a schema of a tool to the letter.
-    if !target.capability.full_json_schema && conversation.tools.iter().any(|tool| tool.strict == Some(true)) {
+    if !target.capability.full_json_schema && conversation.tools.iter().any(|tool| tool.strict == Some(true))
+    {
         unsupported.field("tools.strict")?;
     }
     Ok(())
@@ -118,7 +120,9 @@ fn refuse_what_has_no_place(
 fn has_cache_mark(conversation: &Conversation) -> bool {
     fn marked(part: &Part) -> bool {
         match part {
-            Part::Text { cache, .. } | Part::Image { cache, .. } | Part::Document { cache, .. } => cache.is_some(),
+            Part::Text { cache, .. } | Part::Image { cache, .. } | Part::Document { cache, .. } => {
+                cache.is_some()
+            }
             Part::ToolCall(call) => call.cache.is_some(),
             Part::ToolResult(result) => result.cache.is_some(),
             _ => false,

@@ -8,9 +8,13 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::translate::Invalid;
+use crate::translate::members::Members;
 
 /// How deep a schema may be with its references in place; a level takes four calls on a stack that does not grow.
-const MAX_DEPTH: usize = 20;
+const MAX_DEPTH: usize = 12;
+
+/// How deep the JSON of a schema may be: objects and lists, of which a level of a schema takes two.
+const MAX_NESTING: usize = 32;
 
 /// How many schemas one schema may hold with its references in place.
 const MAX_NODES: usize = 10_000;
@@ -19,8 +23,16 @@ const MAX_NODES: usize = 10_000;
 const MAX_ADDED_BYTES: usize = 1024 * 1024;
 
 /// Numbers that the subset takes as they are.
-const NUMBERS: [&str; 8] =
-    ["minItems", "maxItems", "minProperties", "maxProperties", "minLength", "maxLength", "minimum", "maximum"];
+const NUMBERS: [&str; 8] = [
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+];
 
 /// Formats that the subset knows, by the type they belong to.
 const FORMATS: [(&str, &str); 6] = [
@@ -63,8 +75,11 @@ impl Reducer {
         description: Option<&str>,
         field: &str,
     ) -> Result<Value, Invalid> {
-        let root: Value = serde_json::from_str(schema.get())
-            .map_err(|_| Invalid::new(field, "The schema is nested too deep."))?;
+        let too_deep = || Invalid::new(field, "The schema is nested too deep.");
+        if nesting(schema.get()) > MAX_NESTING {
+            return Err(too_deep());
+        }
+        let root: Value = serde_json::from_str(schema.get()).map_err(|_| too_deep())?;
         if !root.is_object() {
             return Err(Invalid::new(field, "The schema has to be an object."));
         }
@@ -72,7 +87,10 @@ impl Reducer {
         let mut walk =
             Walk { root: &root, nodes_left: MAX_NODES, bytes_left: self.bytes_left, open: Vec::new() };
         let reduced = walk.schema(&root, 0).map_err(|TooLarge| {
-            Invalid::new(field, "The schema is nested too deep or too large once its references are in place.")
+            Invalid::new(
+                field,
+                "The schema is nested too deep or too large once its references are in place.",
+            )
         });
         self.bytes_left = walk.bytes_left;
         let mut reduced = reduced?;
@@ -215,7 +233,10 @@ impl<'a> Walk<'a> {
         let is_null = |branch: &Value| branch.get("type").and_then(Value::as_str) == Some("null");
         let is_nullable = branches.iter().any(is_null)
             || members.get("nullable") == Some(&Value::Bool(true))
-            || members.get("type").and_then(Value::as_array).is_some_and(|types| types.contains(&json!("null")));
+            || members
+                .get("type")
+                .and_then(Value::as_array)
+                .is_some_and(|types| types.contains(&json!("null")));
         let mut any = Vec::new();
         for branch in branches.iter().filter(|branch| !is_null(branch)) {
             let mut reduced = self.schema(branch, depth + 1)?;
@@ -368,6 +389,9 @@ fn implied_type(members: &Map<String, Value>) -> &'static str {
     if members.contains_key("items") || members.contains_key("prefixItems") {
         return "array";
     }
+    if members.contains_key("properties") {
+        return "object";
+    }
     let value = members.get("const").or_else(|| members.get("enum")?.get(0));
     match value {
         Some(Value::String(_)) => "string",
@@ -379,17 +403,37 @@ fn implied_type(members: &Map<String, Value>) -> &'static str {
     }
 }
 
+/// How deep objects and lists stand in each other.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut after_backslash) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if after_backslash => after_backslash = false,
+            b'\\' => after_backslash = in_string,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Whether a schema says that there are no arguments: an object without properties that takes no others by name.
 pub fn is_empty_object(schema: &RawValue) -> bool {
-    let Ok(Value::Object(members)) = serde_json::from_str(schema.get()) else { return false };
-    let has_none = |name: &str| {
-        members.get(name).is_none_or(|value| value.as_object().is_some_and(Map::is_empty) || value.is_null())
-    };
-    let is_plain = ["patternProperties", "allOf", "anyOf", "oneOf", "$ref"]
-        .iter()
-        .all(|name| !members.contains_key(*name));
-    is_plain
-        && members.get("type").is_none_or(|kind| kind == "object")
-        && has_none("properties")
-        && members.get("additionalProperties").is_none_or(|others| others == &Value::Bool(false))
+    let Ok(Members(members)) = serde_json::from_str(schema.get()) else { return false };
+    members.iter().all(|(name, value)| match name.as_ref() {
+        "type" => value.get() == "\"object\"",
+        "properties" => {
+            value.get() == "null"
+                || serde_json::from_str::<Members<'_>>(value.get()).is_ok_and(|inner| inner.0.is_empty())
+        }
+        "additionalProperties" => value.get() == "false",
+        "$schema" | "title" | "description" | "required" | "$id" | "$defs" => true,
+        _ => false,
+    })
 }

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use super::answer::{
     CallIds, CallRead, Candidate, Ending, MAX_CANDIDATES, PartRead, Reply, arguments, blocked, ending, finish,
 };
+use super::error;
 use super::partial::{Pieces, Unusable};
 use super::usage::Usage;
-use super::error;
 use crate::http::sse;
 use crate::translate::{Event, Finish, ProviderError, ReplyContext, Tokens};
 
@@ -144,7 +144,8 @@ impl StreamReader {
             return;
         }
         let is_field = |line: &[u8]| {
-            line.is_empty() || [":", "event", "id", "retry"].iter().any(|name| line.starts_with(name.as_bytes()))
+            line.is_empty()
+                || [":", "event", "id", "retry"].iter().any(|name| line.starts_with(name.as_bytes()))
         };
         if !sse::lines(bytes).all(is_field) {
             self.is_broken = true;
@@ -176,9 +177,10 @@ impl StreamReader {
             let model = reply.model_version.map(|model| model.0).filter(|model| !model.is_empty());
             sink(Event::Start { id, model, tokens });
         }
-        if let Some(feedback) = reply.prompt_feedback.filter(|feedback| {
-            feedback.block_reason.is_some() || feedback.block_reason_message.is_some()
-        }) {
+        if let Some(feedback) = reply
+            .prompt_feedback
+            .filter(|feedback| feedback.block_reason.is_some() || feedback.block_reason_message.is_some())
+        {
             self.blocked = Some(blocked(&feedback));
         }
         for candidate in &candidates {
@@ -215,7 +217,8 @@ impl StreamReader {
         let (Some(choice), Some(ids)) = (self.choices.get_mut(place), self.ids.as_mut()) else {
             return Err(Unusable);
         };
-        let parts = candidate.content.as_ref().and_then(|content| content.parts.as_deref()).unwrap_or_default();
+        let parts =
+            candidate.content.as_ref().and_then(|content| content.parts.as_deref()).unwrap_or_default();
         let logprobs = candidate.logprobs_result.as_ref().map(|found| found.in_chat_form().to_string());
         let mut logprobs = logprobs.map(Cow::Owned);
         for part in parts {
@@ -224,8 +227,7 @@ impl StreamReader {
         if let Some(reason) = &candidate.finish_reason {
             choice.close_call(sink);
             choice.reason = Some(reason.0.chars().take(64).collect());
-            choice.message =
-                candidate.finish_message.as_ref().map(|message| error::sentence(&message.0));
+            choice.message = candidate.finish_message.as_ref().map(|message| error::sentence(&message.0));
         }
         Ok(())
     }

@@ -1,0 +1,3 @@
+//! What the unit tests of all dialects share.
+
+pub mod vectors;
