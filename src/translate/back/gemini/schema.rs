@@ -4,6 +4,8 @@
 //! References are put in place; one that leads back to itself becomes a plain object. Values of `const` and `enum`
 //! that are not text are told in the description.
 
+use std::collections::BTreeSet;
+
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -115,6 +117,10 @@ impl<'a> Walk<'a> {
         }
         // `true` and `{}` take anything; the subset wants a type.
         let Some(members) = schema.as_object() else { return Ok(plain_object()) };
+        for name in ["enum", "required", "type", "anyOf", "oneOf", "allOf"] {
+            // Looking through a list costs as well, whatever is kept of it.
+            self.take(members.get(name).and_then(Value::as_array).map_or(0, Vec::len))?;
+        }
         if let Some(reference) = members.get("$ref").and_then(Value::as_str) {
             return self.reference(reference, members, depth);
         }
@@ -347,7 +353,7 @@ impl<'a> Walk<'a> {
             kept.insert(name.clone(), Value::Object(self.schema(property, depth + 1)?));
         }
         // A name that is required and not described is refused.
-        let required: Vec<&str> = members
+        let required: BTreeSet<&str> = members
             .get("required")
             .and_then(Value::as_array)
             .into_iter()
@@ -357,7 +363,7 @@ impl<'a> Walk<'a> {
             .collect();
         self.take(required.iter().map(|name| name.len() + 3).sum())?;
         if !required.is_empty() {
-            reduced.insert("required".to_owned(), Value::from(required));
+            reduced.insert("required".to_owned(), required.into_iter().collect());
         }
         // An object that has the member and no properties in it is refused.
         if !kept.is_empty() {

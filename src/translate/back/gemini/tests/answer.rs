@@ -129,6 +129,9 @@ fn a_blocked_prompt_is_an_answer() {
     assert_eq!(choice.finish.native.as_deref(), Some("PROHIBITED_CONTENT"));
     assert_eq!(choice.finish.explanation.as_deref(), Some("Not that."));
     assert_eq!(answer.tokens.map(|tokens| tokens.input()), Some(5));
+    for body in ["{}", r#"{"candidates":[]}"#, r#"{"promptFeedback":{"safetyRatings":[]}}"#] {
+        assert_eq!(read(body.as_bytes(), &ReplyContext::default()).unwrap_err(), Unreadable, "{body}");
+    }
 }
 
 #[test]

@@ -91,6 +91,56 @@ fn much_of_everything_on_the_stack_of_a_connection() {
 }
 
 #[test]
+fn a_request_of_many_small_things_costs_little() {
+    let refused_by = |change: &dyn Fn(&mut Conversation)| {
+        let mut conversation = says("x");
+        change(&mut conversation);
+        build_for(GEMINI, "gemini-2.0-flash", true, &conversation)
+            .map(|_| ())
+            .map_err(|refused| refused.field)
+    };
+    let many_calls = |conversation: &mut Conversation| {
+        let calls = (0..50_000).map(|number| Part::ToolCall(call(&format!("c{number}"), "f", "{}")));
+        conversation.turns.push(turn(Role::Assistant, calls.collect()));
+    };
+    assert_eq!(refused_by(&many_calls), Err("messages[7]".into()));
+    let many_options = |conversation: &mut Conversation| {
+        let options = (0..50_000).map(|number| (format!("o{number}"), raw("1")));
+        conversation.provider_options = options.collect();
+    };
+    assert_eq!(refused_by(&many_options), Err("provider_options".into()));
+    let much_config = |conversation: &mut Conversation| {
+        let members: Vec<String> = (0..50_000).map(|number| format!("\"o{number}\":1")).collect();
+        let config = format!("{{{}}}", members.join(","));
+        conversation.provider_options = vec![("generationConfig".into(), raw(&config))];
+    };
+    assert_eq!(refused_by(&much_config), Err("provider_options.generationConfig".into()));
+    let tool = |schema: &str| Tool {
+        name: "f".into(),
+        description: None,
+        parameters: Some(raw(schema)),
+        strict: None,
+        cache: None,
+    };
+    let many_tools =
+        |conversation: &mut Conversation| conversation.tools = (0..5_000).map(|_| tool("{}")).collect();
+    assert_eq!(refused_by(&many_tools), Err("tools".into()));
+    // A long list of which nothing is kept, named from many places; and one that names the same over and over.
+    let empty = vec!["\"\""; 300_000].join(",");
+    let uses: Vec<String> =
+        (0..5_000).map(|place| format!(r##""p{place}":{{"$ref":"#/$defs/d"}}"##)).collect();
+    let listed = format!(r#"{{"properties":{{{}}},"$defs":{{"d":{{"enum":[{empty}]}}}}}}"#, uses.join(","));
+    assert_eq!(
+        refused_by(&|conversation| conversation.tools = vec![tool(&listed)]),
+        Err("tools[0].parameters".into())
+    );
+    let same = vec!["\"a\""; 300_000].join(",");
+    let one = format!(r#"{{"properties":{{"a":{{}}}},"required":[{same}]}}"#);
+    let both = format!(r#"{{"allOf":[{one},{one}]}}"#);
+    assert_eq!(refused_by(&|conversation| conversation.tools = vec![tool(&both)]), Ok(()));
+}
+
+#[test]
 fn any_conversation_is_built_or_refused() {
     let mut numbers = Numbers(0xc0ffee);
     let words = ["", "x", "{\"a\":1}", "[1]", "{", "null", "é\u{0}\"\\", "https://a/b.png", "c1", "c2", "f"];
