@@ -1,12 +1,9 @@
 //! Embeddings in no dialect, and OpenAI's dialect of them.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Invalid;
+use super::members::Members;
 
 /// OpenAI's limit of texts in one request.
 pub const MAX_INPUTS: usize = 2_048;
@@ -33,34 +30,6 @@ pub struct EmbeddingAnswer {
     pub vectors: Vec<Vec<f32>>,
     /// Tokens of the input, where the provider says so.
     pub input_tokens: Option<u64>,
-}
-
-/// The members of an object in their order; of names that come twice the last one counts.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    members.push((name.0, value));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Reader)
-    }
 }
 
 /// Reads the body of OpenAI's `POST /embeddings`. The model's name is not looked at.

@@ -19,6 +19,7 @@ pub mod embedding;
 pub mod front;
 mod json_text;
 mod stream;
+mod members;
 #[cfg(test)]
 mod tests;
 mod unsupported;

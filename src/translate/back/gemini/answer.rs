@@ -60,6 +60,13 @@ pub struct PromptFeedback<'a> {
     pub block_reason_message: Option<Text<'a>>,
 }
 
+impl PromptFeedback<'_> {
+    /// Whether it says that the prompt was blocked; it may hold nothing but ratings.
+    pub fn blocks(&self) -> bool {
+        self.block_reason.is_some() || self.block_reason_message.is_some()
+    }
+}
+
 /// One answer, or the next piece of one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -329,7 +336,7 @@ pub fn read(body: &[u8], context: &ReplyContext) -> Result<Answer, Unreadable> {
         tokens: reply.usage_metadata.and_then(|usage| usage.tokens()),
     };
     if candidates.is_empty() {
-        let feedback = reply.prompt_feedback.ok_or(Unreadable)?;
+        let feedback = reply.prompt_feedback.filter(PromptFeedback::blocks).ok_or(Unreadable)?;
         answer.choices.push(Choice { finish: blocked(&feedback), ..Choice::default() });
         return Ok(answer);
     }

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::members::{Members, Written};
 use crate::translate::Unreadable;
+use crate::translate::members::{Members, Written};
 
 /// The version that Vertex wants in the body, where Anthropic wants a header.
 const VERSION: &str = "vertex-2023-10-16";

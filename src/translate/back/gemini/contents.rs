@@ -14,6 +14,9 @@ use crate::translate::{Invalid, Target, Unsupported};
 /// thought signatures names it).
 const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
+/// More calls than these in one turn are none that a model made.
+const MAX_CALLS_IN_TURN: usize = 1_024;
+
 /// What one of the two said.
 #[derive(Debug, Serialize)]
 pub struct Content<'a> {
@@ -238,6 +241,12 @@ impl<'a> Contents<'a> {
     ) -> Result<WirePart<'a>, Invalid> {
         if call.name.is_empty() {
             return Err(Invalid::new(place, "A tool call needs the name of its tool."));
+        }
+        if self.pending.len() >= MAX_CALLS_IN_TURN {
+            return Err(Invalid::new(
+                place,
+                format!("There may be {MAX_CALLS_IN_TURN} tool calls at most in a turn."),
+            ));
         }
         self.pending.push(Pending { id: &call.id, name: &call.name, response: None });
         Ok(WirePart {

@@ -6,12 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::VERTEX;
-use super::members::{Written, camel_case};
 use super::path::Method;
 use super::usage::Count;
 use crate::translate::embedding::{EmbeddingAnswer, EmbeddingRequest};
-use crate::translate::unsupported::Dropped;
-use crate::translate::{Invalid, Target, Unreadable, Unsupported};
+use crate::translate::members::{Written, camel_case};
+use crate::translate::{Dropped, Invalid, Target, Unreadable, Unsupported};
 
 /// `predict` takes one text a call for models of this family.
 const ONE_AT_A_TIME: &str = "gemini-embedding";

@@ -1,9 +1,9 @@
 //! Errors: as the body of a status, bare in a stream, or in a list.
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::MAX_MESSAGE_CHARS;
+use super::usage::Count;
 use crate::translate::ProviderError;
 
 #[derive(Debug, Default, Deserialize)]
@@ -16,10 +16,26 @@ struct Wrapper {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Status {
-    code: Option<Value>,
+    code: Count,
     message: Option<String>,
     status: Option<String>,
-    details: Option<Vec<Value>>,
+    details: Option<Vec<Detail>>,
+}
+
+/// One of `google.rpc`'s `ErrorInfo`, `RetryInfo`, `QuotaFailure` and others: what is read of any of them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Detail {
+    reason: Option<String>,
+    retry_delay: Option<String>,
+    violations: Option<Vec<Violation>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Violation {
+    quota_id: Option<String>,
+    quota_metric: Option<String>,
 }
 
 /// What a status that is no success says.
@@ -40,7 +56,7 @@ pub fn error(status: u16, headers: &dyn Fn(&str) -> Option<String>, body: &[u8])
 /// An error that stands bare in a stream; `None` when the bytes are no error.
 pub fn in_stream(body: &[u8]) -> Option<ProviderError> {
     let said = parse(body)?;
-    let code = said.code.as_ref().and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+    let code = said.code.0.and_then(|code| u16::try_from(code).ok());
     Some(from_status(code.unwrap_or(502), said))
 }
 
@@ -77,7 +93,7 @@ fn parse(body: &[u8]) -> Option<Status> {
 fn from_status(status: u16, said: Status) -> ProviderError {
     let message = said.message.unwrap_or_default();
     let details = said.details.unwrap_or_default();
-    let reason = details.iter().find_map(|detail| detail.get("reason")?.as_str());
+    let reason = details.iter().find_map(|detail| detail.reason.as_deref());
     let mut error = ProviderError {
         status: presented(status),
         code: said.status.map(|word| word.chars().filter(char::is_ascii_graphic).take(64).collect()),
@@ -120,16 +136,17 @@ fn is_context_overflow(message: &str) -> bool {
 }
 
 /// Whether a quota of a day is used up: it does not help to wait.
-fn is_used_up_for_the_day(details: &[Value]) -> bool {
-    let violations = details.iter().filter_map(|detail| detail.get("violations")?.as_array()).flatten();
+fn is_used_up_for_the_day(details: &[Detail]) -> bool {
+    let violations = details.iter().filter_map(|detail| detail.violations.as_ref()).flatten();
     violations
-        .filter_map(|violation| violation.get("quotaId").or_else(|| violation.get("quotaMetric"))?.as_str())
+        .flat_map(|violation| [&violation.quota_id, &violation.quota_metric])
+        .flatten()
         .any(|quota| quota.contains("PerDay"))
 }
 
 /// `RetryInfo`'s `34.4s` in whole seconds, rounded up; a day at most.
-fn retry_delay_s(details: &[Value]) -> Option<u64> {
-    let delay = details.iter().find_map(|detail| detail.get("retryDelay")?.as_str())?;
+fn retry_delay_s(details: &[Detail]) -> Option<u64> {
+    let delay = details.iter().find_map(|detail| detail.retry_delay.as_deref())?;
     let seconds: f64 = delay.strip_suffix('s')?.parse().ok()?;
     (0.0..=86_400.0).contains(&seconds).then(|| seconds.ceil() as u64)
 }

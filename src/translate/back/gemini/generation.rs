@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::members::{Members, Written};
 use super::schema::Reducer;
 use crate::translate::capability::{Sampling, Thinking};
 use crate::translate::conversation::{Conversation, Effort, Format, Reasoning};
-use crate::translate::{Invalid, Target, Unsupported};
+use crate::translate::members::{Members, Written};
+use crate::translate::{Capability, Invalid, Target, Unsupported};
 
 /// `stopSequences` takes so many.
 const MAX_STOPS: usize = 5;
@@ -35,7 +35,7 @@ pub fn generation<'a>(
     sampling(conversation, target, &mut config, unsupported)?;
     limits(conversation, &mut config, unsupported)?;
     if let Some(reasoning) = &conversation.reasoning {
-        thinking(reasoning, target.capability.thinking, &mut config, unsupported)?;
+        thinking(reasoning, target.capability, &mut config, unsupported)?;
     }
     if !by_tool {
         format(conversation.format.as_ref(), target, schemas, &mut config)?;
@@ -135,43 +135,48 @@ struct ThinkingConfig {
 
 fn thinking(
     reasoning: &Reasoning,
-    by: Thinking,
+    capability: &Capability,
     config: &mut Written<'_>,
     unsupported: &mut Unsupported<'_>,
 ) -> Result<(), Invalid> {
     let callers_name = if reasoning.effort.is_some() { "reasoning_effort" } else { "thinking" };
     let off = reasoning.enabled == Some(false)
         || (reasoning.enabled.is_none() && reasoning.effort == Some(Effort::None));
-    if by == Thinking::None {
+    if capability.thinking == Thinking::None {
         if !off && *reasoning != Reasoning::default() {
             unsupported.field(callers_name)?;
         }
         return Ok(());
     }
-    let by_level = by != Thinking::Budget;
+    let by_level = capability.thinking != Thinking::Budget;
     let mut written = ThinkingConfig::default();
     // Whoever names a budget in Anthropic's way reads the thoughts; an effort in OpenAI's way keeps them hidden.
     let wants_thoughts = reasoning.budget_tokens.is_some() || reasoning.enabled == Some(true);
     written.include_thoughts = reasoning.visible.or(wants_thoughts.then_some(true)).filter(|_| !off);
     if off {
-        if by_level {
+        if by_level || capability.always_thinks {
             unsupported.field(callers_name)?;
         } else {
             written.thinking_budget = Some(0);
         }
     } else if let Some(budget) = reasoning.budget_tokens {
-        match i32::try_from(budget) {
-            Ok(budget) => written.thinking_budget = Some(i64::from(budget)),
-            Err(_) => unsupported.field("thinking")?,
+        let (least, most) = capability.thinking_tokens.unwrap_or((0, MAX_INT32));
+        if !(least..=most).contains(&budget) {
+            unsupported.field("thinking")?;
         }
+        written.thinking_budget = i64::try_from(budget.max(least).min(most)).ok();
     } else if let Some(effort) = reasoning.effort {
         if effort > Effort::High {
             unsupported.field("reasoning_effort")?;
         }
         if by_level {
-            written.thinking_level = Some(level(effort));
+            // Google's own reading of OpenAI's words: where a level is missing, the next one above it.
+            let efforts = &capability.efforts;
+            let least = efforts.iter().filter(|known| **known >= effort).min();
+            written.thinking_level = Some(level(least.or(efforts.iter().max()).copied().unwrap_or(effort)));
         } else {
-            written.thinking_budget = i64::try_from(budget_tokens(effort)).ok();
+            let (least, most) = capability.thinking_tokens.unwrap_or((0, MAX_INT32));
+            written.thinking_budget = i64::try_from(budget_tokens(effort).max(least).min(most)).ok();
         }
     } else if reasoning.enabled == Some(true) && !by_level {
         written.thinking_budget = Some(-1);

@@ -11,7 +11,6 @@ mod answer;
 mod contents;
 mod error;
 mod generation;
-mod members;
 mod names;
 mod partial;
 mod request;

@@ -79,11 +79,14 @@ impl Pieces {
                         *place = Value::Array(Vec::new());
                     }
                     let items = place.as_array_mut().ok_or(Unusable)?;
+                    if number >= MAX_ITEMS {
+                        return Err(Unusable);
+                    }
                     if number >= items.len() {
                         // What a list grows by counts as well: a place may name an item far behind its end.
-                        let added = number - items.len() + 1;
-                        self.bytes = self.bytes.saturating_add(added.saturating_mul(32));
-                        if number >= MAX_ITEMS || self.bytes > MAX_BYTES {
+                        let added = number + 1 - items.len();
+                        self.bytes = self.bytes.saturating_add(added.saturating_mul(size_of::<Value>()));
+                        if self.bytes > MAX_BYTES {
                             return Err(Unusable);
                         }
                         items.resize(number + 1, Value::Null);

@@ -2,16 +2,22 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::contents::{Contents, WirePart};
+use super::contents::{Content, Contents, WirePart};
 use super::generation::{described, generation};
-use super::members::{Members, Written, camel_case};
 use super::schema::{Reducer, is_empty_object};
 use super::{VERTEX, names};
 use crate::translate::conversation::{Conversation, Format, Part, Tool, ToolChoice};
+use crate::translate::members::{Members, Written, camel_case};
 use crate::translate::{Built, Invalid, ReplyContext, Target, Unsupported};
+
+/// More tools than any model takes.
+const MAX_TOOLS: usize = 1_024;
+
+/// More fields of the provider's own than there are, in the body or in `generationConfig`.
+const MAX_OPTIONS: usize = 64;
 
 /// The tool through which JSON is asked for where the model has no mode for it.
 const JSON_TOOL: &str = "json_answer";
@@ -29,7 +35,6 @@ pub fn build(conversation: &Conversation, target: &Target<'_>) -> Result<Built, 
     let json_tool = json_tool(conversation, target, &mut unsupported)?;
 
     let mut body = Written::default();
-    body.add("contents", &contents.list);
     if !contents.system.is_empty() {
         body.add("systemInstruction", &Instructions { parts: &contents.system });
     }
@@ -56,29 +61,46 @@ pub fn build(conversation: &Conversation, target: &Target<'_>) -> Result<Built, 
     if !config.0.is_empty() {
         body.add("generationConfig", &config);
     }
-    let body = serde_json::to_vec(&body)
+    let body = serde_json::to_vec(&Body { contents: &contents.list, others: &body })
         .map_err(|_| Invalid::new("messages", "The request can not be written for this provider."))?;
     Ok(Built { body, dropped: unsupported.into_dropped(), context })
 }
 
-#[derive(Serialize)]
+/// The contents are written straight into the body: they may be large.
+struct Body<'a> {
+    contents: &'a [Content<'a>],
+    others: &'a Written<'a>,
+}
+
+impl Serialize for Body<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("contents", self.contents)?;
+        for (name, value) in &self.others.0 {
+            map.serialize_entry(name, value.as_ref())?;
+        }
+        map.end()
+    }
+}
+
+#[derive(serde::Serialize)]
 struct Instructions<'a> {
     parts: &'a [WirePart<'a>],
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FunctionDeclarations<'a> {
     function_declarations: Vec<Written<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ToolConfig<'a> {
     function_calling_config: FunctionCallingConfig<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FunctionCallingConfig<'a> {
     mode: &'static str,
@@ -164,6 +186,9 @@ fn tools<'a>(
     context: &mut ReplyContext,
     body: &mut Written<'a>,
 ) -> Result<(), Invalid> {
+    if conversation.tools.len() > MAX_TOOLS {
+        return Err(Invalid::new("tools", format!("There may be {MAX_TOOLS} tools at most.")));
+    }
     let mut declarations = Vec::with_capacity(conversation.tools.len());
     for (number, tool) in conversation.tools.iter().enumerate() {
         declarations.push(declaration(tool, number, target, schemas, context)?);
@@ -269,6 +294,10 @@ fn provider_options<'a>(
     body: &mut Written<'a>,
     config: &mut Written<'a>,
 ) -> Result<(), Invalid> {
+    let too_many = |name: &str| Invalid::new(name, format!("There may be {MAX_OPTIONS} fields at most."));
+    if options.len() > MAX_OPTIONS {
+        return Err(too_many("provider_options"));
+    }
     for (name, value) in options {
         let camel = camel_case(name);
         let refused = || Invalid::new(format!("provider_options.{name}"), "The gateway writes this itself.");
@@ -276,6 +305,9 @@ fn provider_options<'a>(
             let Ok(Members(members)) = serde_json::from_str(value.get()) else {
                 return Err(Invalid::new(format!("provider_options.{name}"), "This has to be an object."));
             };
+            if members.len() > MAX_OPTIONS {
+                return Err(too_many("provider_options.generationConfig"));
+            }
             for (inner, value) in members {
                 if config.has(&inner) {
                     return Err(Invalid::new(

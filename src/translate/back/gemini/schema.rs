@@ -4,13 +4,19 @@
 //! References are put in place; one that leads back to itself becomes a plain object. Values of `const` and `enum`
 //! that are not text are told in the description.
 
+use std::collections::BTreeSet;
+
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::translate::Invalid;
+use crate::translate::members::Members;
 
 /// How deep a schema may be with its references in place; a level takes four calls on a stack that does not grow.
-const MAX_DEPTH: usize = 20;
+const MAX_DEPTH: usize = 12;
+
+/// How deep the JSON of a schema may be: objects and lists, of which a level of a schema takes two.
+const MAX_NESTING: usize = 32;
 
 /// How many schemas one schema may hold with its references in place.
 const MAX_NODES: usize = 10_000;
@@ -71,8 +77,11 @@ impl Reducer {
         description: Option<&str>,
         field: &str,
     ) -> Result<Value, Invalid> {
-        let root: Value = serde_json::from_str(schema.get())
-            .map_err(|_| Invalid::new(field, "The schema is nested too deep."))?;
+        let too_deep = || Invalid::new(field, "The schema is nested too deep.");
+        if nesting(schema.get()) > MAX_NESTING {
+            return Err(too_deep());
+        }
+        let root: Value = serde_json::from_str(schema.get()).map_err(|_| too_deep())?;
         if !root.is_object() {
             return Err(Invalid::new(field, "The schema has to be an object."));
         }
@@ -108,6 +117,10 @@ impl<'a> Walk<'a> {
         }
         // `true` and `{}` take anything; the subset wants a type.
         let Some(members) = schema.as_object() else { return Ok(plain_object()) };
+        for name in ["enum", "required", "type", "anyOf", "oneOf", "allOf"] {
+            // Looking through a list costs as well, whatever is kept of it.
+            self.take(members.get(name).and_then(Value::as_array).map_or(0, Vec::len))?;
+        }
         if let Some(reference) = members.get("$ref").and_then(Value::as_str) {
             return self.reference(reference, members, depth);
         }
@@ -340,7 +353,7 @@ impl<'a> Walk<'a> {
             kept.insert(name.clone(), Value::Object(self.schema(property, depth + 1)?));
         }
         // A name that is required and not described is refused.
-        let required: Vec<&str> = members
+        let required: BTreeSet<&str> = members
             .get("required")
             .and_then(Value::as_array)
             .into_iter()
@@ -350,7 +363,7 @@ impl<'a> Walk<'a> {
             .collect();
         self.take(required.iter().map(|name| name.len() + 3).sum())?;
         if !required.is_empty() {
-            reduced.insert("required".to_owned(), Value::from(required));
+            reduced.insert("required".to_owned(), required.into_iter().collect());
         }
         // An object that has the member and no properties in it is refused.
         if !kept.is_empty() {
@@ -382,6 +395,9 @@ fn implied_type(members: &Map<String, Value>) -> &'static str {
     if members.contains_key("items") || members.contains_key("prefixItems") {
         return "array";
     }
+    if members.contains_key("properties") {
+        return "object";
+    }
     let value = members.get("const").or_else(|| members.get("enum")?.get(0));
     match value {
         Some(Value::String(_)) => "string",
@@ -393,17 +409,37 @@ fn implied_type(members: &Map<String, Value>) -> &'static str {
     }
 }
 
+/// How deep objects and lists stand in each other.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut after_backslash) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if after_backslash => after_backslash = false,
+            b'\\' => after_backslash = in_string,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Whether a schema says that there are no arguments: an object without properties that takes no others by name.
 pub fn is_empty_object(schema: &RawValue) -> bool {
-    let Ok(Value::Object(members)) = serde_json::from_str(schema.get()) else { return false };
-    let has_none = |name: &str| {
-        members.get(name).is_none_or(|value| value.as_object().is_some_and(Map::is_empty) || value.is_null())
-    };
-    let is_plain = ["patternProperties", "allOf", "anyOf", "oneOf", "$ref"]
-        .iter()
-        .all(|name| !members.contains_key(*name));
-    is_plain
-        && members.get("type").is_none_or(|kind| kind == "object")
-        && has_none("properties")
-        && members.get("additionalProperties").is_none_or(|others| others == &Value::Bool(false))
+    let Ok(Members(members)) = serde_json::from_str(schema.get()) else { return false };
+    members.iter().all(|(name, value)| match name.as_ref() {
+        "type" => value.get() == "\"object\"",
+        "properties" => {
+            value.get() == "null"
+                || serde_json::from_str::<Members<'_>>(value.get()).is_ok_and(|inner| inner.0.is_empty())
+        }
+        "additionalProperties" => value.get() == "false",
+        "$schema" | "title" | "description" | "required" | "$id" | "$defs" => true,
+        _ => false,
+    })
 }

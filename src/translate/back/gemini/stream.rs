@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::answer::{
-    CallIds, CallRead, Candidate, Ending, MAX_CANDIDATES, PartRead, Reply, arguments, blocked, ending, finish,
+    CallIds, CallRead, Candidate, Ending, MAX_CANDIDATES, PartRead, PromptFeedback, Reply, arguments,
+    blocked, ending, finish,
 };
 use super::error;
 use super::partial::{Pieces, Unusable};
@@ -177,10 +178,7 @@ impl StreamReader {
             let model = reply.model_version.map(|model| model.0).filter(|model| !model.is_empty());
             sink(Event::Start { id, model, tokens });
         }
-        if let Some(feedback) = reply
-            .prompt_feedback
-            .filter(|feedback| feedback.block_reason.is_some() || feedback.block_reason_message.is_some())
-        {
+        if let Some(feedback) = reply.prompt_feedback.filter(PromptFeedback::blocks) {
             self.blocked = Some(blocked(&feedback));
         }
         for candidate in &candidates {
