@@ -1,3 +1,4 @@
 //! Providers' protocols.
 
 pub mod converse;
+pub mod invoke;
