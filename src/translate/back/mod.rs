@@ -3,4 +3,5 @@
 pub mod anthropic;
 pub mod converse;
 pub mod gemini;
+pub mod invoke;
 pub mod openai;

@@ -97,6 +97,7 @@ struct CitedText<'a> {
 pub(super) struct Usage {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
+    total_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
     cache_write_input_tokens: Option<u64>,
     cache_details: Option<Vec<CacheDetail>>,
@@ -110,21 +111,26 @@ struct CacheDetail {
 }
 
 impl Usage {
-    /// Input excludes what a cache held and what was written to one; output includes reasoning, of which nothing is
-    /// said.
+    /// Input excludes what a cache held and what was written to one, unless the total says otherwise; output includes
+    /// reasoning, of which nothing is said.
     pub(super) fn tokens(&self) -> Tokens {
+        let input = self.input_tokens.unwrap_or(0);
+        let output = self.output_tokens.unwrap_or(0);
+        let read = self.cache_read_input_tokens.unwrap_or(0);
         let written = self.cache_write_input_tokens.unwrap_or(0);
+        let cached = read.saturating_add(written);
+        let is_inside = cached > 0 && self.total_tokens == input.checked_add(output);
         let details = self.cache_details.iter().flatten();
         let for_an_hour = details
             .filter(|detail| detail.ttl.as_deref() == Some("1h"))
             .fold(0_u64, |sum, detail| sum.saturating_add(detail.input_tokens.unwrap_or(0)))
             .min(written);
         Tokens {
-            fresh_input: self.input_tokens.unwrap_or(0),
-            cache_read: self.cache_read_input_tokens.unwrap_or(0),
+            fresh_input: if is_inside { input.saturating_sub(cached) } else { input },
+            cache_read: read,
             cache_write_5m: written - for_an_hour,
             cache_write_1h: for_an_hour,
-            output: self.output_tokens.unwrap_or(0),
+            output,
             reasoning: 0,
         }
     }

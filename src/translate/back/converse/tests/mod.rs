@@ -2,6 +2,7 @@
 
 mod answers;
 mod errors;
+mod parameters;
 mod requests;
 mod streams;
 
