@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::UnixMillis;
 use crate::domain::{Owner, Principal};
+use crate::id::TokenId;
 use crate::store::World;
 use crate::token::{self, TokenKind};
 
@@ -18,14 +19,14 @@ pub struct Unauthenticated;
 /// [`Unauthenticated`], whatever the reason.
 pub fn authenticate(token_text: &str, world: &World, now: UnixMillis) -> Result<Principal, Unauthenticated> {
     let presented = token::parse(token_text).ok_or(Unauthenticated)?;
-    let token = world.token(presented.id).ok_or(Unauthenticated)?;
+    let token_id = TokenId::parse(presented.id).map_err(|_| Unauthenticated)?;
+    let token = world.token_of_id(&token_id).ok_or(Unauthenticated)?;
     if !presented.matches(&token.secret_hash) {
         return Err(Unauthenticated);
     }
     if token.is_over(world.settings(), now) {
         return Err(Unauthenticated);
     }
-    let token_id = token.id.clone();
     match (&token.owner, presented.kind) {
         (Owner::User(email), TokenKind::Personal) => {
             let user = world.user(email.as_str()).filter(|user| user.active).ok_or(Unauthenticated)?;

@@ -28,6 +28,8 @@ pub struct Config {
     pub egress: Egress,
     /// Limits of calls to providers.
     pub relay: Relay,
+    /// What the gateway may show to providers.
+    pub upstream: Upstream,
     /// The organisation.
     pub tenant: Tenant,
     /// Accounting.
@@ -133,6 +135,15 @@ pub struct Egress {
     pub allow: Option<Vec<String>>,
 }
 
+/// `[upstream]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// Provider accounts may use the AWS credentials of the machine or container that the gateway runs on. Off, since
+    /// whoever manages an account would use what the operator of the machine was given.
+    pub aws_machine_credentials: bool,
+}
+
 /// `[relay]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -151,6 +162,8 @@ pub struct Relay {
     pub keep_alive_ms: u64,
     /// Bytes of one unfinished server-sent event that are held back; a larger event is passed on in pieces.
     pub max_event_bytes: usize,
+    /// The largest whole answer of a provider that is translated for its caller.
+    pub max_answer_bytes: usize,
 }
 
 impl Default for Relay {
@@ -163,6 +176,7 @@ impl Default for Relay {
             max_idle_connections: 64,
             keep_alive_ms: 30_000,
             max_event_bytes: 256 * 1024,
+            max_answer_bytes: 32 * 1024 * 1024,
         }
     }
 }

@@ -40,6 +40,13 @@ pub fn anthropic_kind(status: u16) -> &'static str {
 pub enum Failure {
     /// The request breaks a rule of HTTP or of its endpoint.
     BadRequest(Cow<'static, str>),
+    /// A field of an inference request is wrong, or is nothing that the model's provider can do.
+    InvalidField {
+        /// Its path in the caller's body.
+        field: String,
+        /// One sentence.
+        message: String,
+    },
     /// Well-formed, and refused for what it says.
     Unprocessable(Cow<'static, str>),
     /// No token, or one that is malformed, unknown, expired or revoked: the same words for all.
@@ -98,8 +105,20 @@ pub enum Failure {
         /// What it answered.
         status: u16,
     },
+    /// There is no credential to show to the provider: a token was not issued, or what is stored can not be used.
+    UpstreamCredential(String),
     /// The provider's answer was not one.
     UpstreamInvalid {
+        /// The provider account.
+        account: String,
+    },
+    /// The provider's answer was HTTP and not what its protocol says.
+    UpstreamUnreadable {
+        /// The provider account.
+        account: String,
+    },
+    /// The provider's answer has to be translated and is larger than `relay.max_answer_bytes`.
+    UpstreamTooLarge {
         /// The provider account.
         account: String,
     },
@@ -132,7 +151,7 @@ impl Failure {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::BadRequest(_) => 400,
+            Self::BadRequest(_) | Self::InvalidField { .. } => 400,
             Self::Unauthenticated | Self::AccessRevoked => 401,
             Self::ModelForbidden { .. } | Self::Forbidden(_) => 403,
             Self::NotFound(_) => 404,
@@ -151,7 +170,10 @@ impl Failure {
             Self::NotImplemented(_) => 501,
             Self::UpstreamUnreachable { .. }
             | Self::UpstreamRefused { .. }
+            | Self::UpstreamCredential(_)
             | Self::UpstreamInvalid { .. }
+            | Self::UpstreamUnreadable { .. }
+            | Self::UpstreamTooLarge { .. }
             | Self::UpstreamBroken { .. } => 502,
             Self::Unavailable(_) => 503,
             Self::UpstreamTimeout { .. } => 504,
@@ -171,6 +193,7 @@ impl Failure {
             | Self::UnsupportedMediaType(text)
             | Self::NotImplemented(text)
             | Self::Unavailable(text) => text.clone(),
+            Self::InvalidField { message, .. } => message.clone().into(),
             Self::Unauthenticated => {
                 "Unauthorized: send a valid gateway token as 'Authorization: Bearer tfy_...'".into()
             }
@@ -197,8 +220,15 @@ impl Failure {
                 "The provider of account '{account}' refused the gateway (status {status}); ask the account's manager to check its key and URL"
             )
             .into(),
+            Self::UpstreamCredential(text) => text.clone().into(),
             Self::UpstreamInvalid { account } => {
                 format!("The provider of account '{account}' answered with something that is not HTTP/1.1").into()
+            }
+            Self::UpstreamUnreadable { account } => {
+                format!("The provider of account '{account}' answered with something that is not its protocol; check the account's type and URL").into()
+            }
+            Self::UpstreamTooLarge { account } => {
+                format!("The answer of the provider of account '{account}' is larger than this gateway translates (relay.max_answer_bytes)").into()
             }
             Self::UpstreamTimeout { account } => {
                 format!("The provider of account '{account}' did not answer in time").into()
@@ -217,11 +247,22 @@ impl Failure {
             Self::ModelForbidden { .. } | Self::Forbidden(_) | Self::AccessRevoked => "AuthorizationError",
             Self::UpstreamUnreachable { .. }
             | Self::UpstreamRefused { .. }
+            | Self::UpstreamCredential(_)
             | Self::UpstreamInvalid { .. }
+            | Self::UpstreamUnreadable { .. }
+            | Self::UpstreamTooLarge { .. }
             | Self::UpstreamTimeout { .. }
             | Self::UpstreamBroken { .. } => "APIError",
             Self::Internal | Self::Unavailable(_) => "ServerError",
             _ => "InvalidRequestError",
+        }
+    }
+
+    /// The field that is wrong.
+    fn field(&self) -> Option<&str> {
+        match self {
+            Self::InvalidField { field, .. } => Some(field),
+            _ => None,
         }
     }
 
@@ -231,7 +272,10 @@ impl Failure {
             Self::ModelForbidden { .. } | Self::Forbidden(_) | Self::AccessRevoked => "authorization",
             Self::UpstreamUnreachable { .. }
             | Self::UpstreamRefused { .. }
+            | Self::UpstreamCredential(_)
             | Self::UpstreamInvalid { .. }
+            | Self::UpstreamUnreadable { .. }
+            | Self::UpstreamTooLarge { .. }
             | Self::UpstreamTimeout { .. }
             | Self::UpstreamBroken { .. } => "api_error",
             _ => "gateway",
@@ -244,7 +288,7 @@ impl Failure {
         json!({
             "status": "failure",
             "message": message,
-            "error": {"message": message, "type": self.kind(), "param": null, "code": self.status().to_string()},
+            "error": {"message": message, "type": self.kind(), "param": self.field(), "code": self.status().to_string()},
             "error_origin_level": self.origin(),
         })
     }

@@ -201,6 +201,17 @@ impl TokenId {
         // Only ASCII can be in it.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+
+    /// The characters.
+    pub fn bytes(&self) -> &[u8; 12] {
+        &self.0
+    }
+
+    /// A number with the order of the text, which compares faster.
+    pub fn number(&self) -> u128 {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.0;
+        u128::from_be_bytes([0, 0, 0, 0, a, b, c, d, e, f, g, h, i, j, k, l])
+    }
 }
 
 impl fmt::Display for TokenId {

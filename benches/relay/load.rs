@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::provider::{Gate, HOLD, content_length, fill, find};
+use crate::provider::{CLIENT, Gate, HOLD, content_length, fill, find};
 
 const STACK_BYTES: usize = 256 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -33,6 +33,8 @@ pub struct Target {
     pub streams: SocketAddr,
     /// The bearer token.
     pub token: String,
+    /// What to ask for.
+    pub model: &'static str,
 }
 
 /// What clients saw.
@@ -129,7 +131,7 @@ struct Client {
 impl Client {
     fn connect(target: &Target, kind: Kind, index: usize) -> Self {
         let address = if kind == Kind::Plain { target.plain } else { target.streams };
-        let request = request(address, &target.token, kind == Kind::Streams, &index.to_string());
+        let request = request(address, target, kind == Kind::Streams, &index.to_string());
         Self { address, stream: None, kind, request, buffer: Vec::with_capacity(8 * 1024) }
     }
 
@@ -220,7 +222,7 @@ impl Client {
 
 /// Opens so many streams and keeps them open, each after its first chunk.
 pub fn hold(target: &Target, streams: usize) -> io::Result<Vec<TcpStream>> {
-    let request = request(target.streams, &target.token, true, HOLD);
+    let request = request(target.streams, target, true, HOLD);
     let mut held = Vec::with_capacity(streams);
     for _ in 0..streams {
         let mut stream = connect(target.streams)?;
@@ -244,11 +246,12 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// About 1 KiB of body, and the header lines that the official Python SDK sends.
-fn request(address: SocketAddr, token: &str, stream: bool, user: &str) -> Vec<u8> {
+fn request(address: SocketAddr, target: &Target, stream: bool, client: &str) -> Vec<u8> {
+    let Target { token, model, .. } = target;
     let text = "Say in a few words what an organisation gains from keys of its own. ".repeat(11);
     let stream = if stream { ",\"stream\":true" } else { "" };
     let body = format!(
-        r#"{{"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"{text}"}}],"model":"bench/bench-1","max_tokens":400,"temperature":0.7,"user":"{user}"{stream}}}"#
+        r#"{{"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"{text}{CLIENT}{client}."}}],"model":"{model}","max_tokens":400,"temperature":0.7{stream}}}"#
     );
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nAccept: application/json\r\nContent-Type: application/json\r\nUser-Agent: OpenAI/Python 1.99.0\r\nX-Stainless-Lang: python\r\nX-Stainless-Package-Version: 1.99.0\r\nX-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\nX-Stainless-Runtime-Version: 3.12.3\r\nX-Stainless-Async: false\r\nx-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\nOpenAI-Organization: org-bench\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n",

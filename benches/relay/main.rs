@@ -39,8 +39,10 @@ This is no timed test: nothing passes or fails here, and only numbers of one run
 - A plain call has a body of 1 KiB and the SDK's 18 header lines; its answer has 0.6 KiB of JSON.
 - A stream has 400 chunks of 180 bytes in lock-step: each is written when the client has seen the one before, so
   each comes to the proxy alone. Its delay is from the provider's write to the client's read.
+- Translated streams are the same 400 words from a provider that speaks Anthropic's, Gemini's or Bedrock's protocol, to
+  the same callers of OpenAI's chat; Bedrock's requests are signed. They are compared with streams that pass as they are.
 Environment: BENCH_SECONDS (3) of each turn, BENCH_ROUNDS (5), BENCH_CONNECTIONS (1,32,128), BENCH_STREAMS (1000)
-to hold open, BENCH_WORKERS (one a core), BENCH_ONLY (plain, streams or memory), BENCH_TARGETS (nginx,gateway),
+to hold open, BENCH_WORKERS (one a core), BENCH_ONLY (plain, streams, translated or memory), BENCH_TARGETS (nginx,gateway),
 BENCH_LOG (warn), BENCH_GATEWAY (another binary).
 ";
 
@@ -133,11 +135,31 @@ fn run(dir: &Path, options: &Options) -> Result<(), String> {
     if options.wants("memory") {
         memory(&proxies, options);
     }
+    let views: Vec<View> =
+        proxies.iter().map(|proxy| View { target: proxy.target.clone(), pid: proxy.pid() }).collect();
     if options.wants("plain") {
-        table(&proxies, &provider, Kind::Plain, options);
+        table("Plain calls", &views, &provider, Kind::Plain, options);
     }
     if options.wants("streams") {
-        table(&proxies, &provider, Kind::Streams, options);
+        table(&format!("Streams of {CHUNKS_PER_STREAM} chunks"), &views, &provider, Kind::Streams, options);
+    }
+    if let Some(gateway) = views.iter().find(|view| view.target.name == "gateway")
+        && options.wants("translated")
+    {
+        let models = [
+            ("relayed", "bench/bench-1"),
+            ("anthropic", "anthropic/m"),
+            ("gemini", "gemini/m"),
+            ("converse", "converse/m"),
+        ];
+        let views: Vec<View> = models
+            .into_iter()
+            .map(|(name, model)| View {
+                target: load::Target { name, model, ..gateway.target.clone() },
+                pid: gateway.pid,
+            })
+            .collect();
+        table("Translated streams", &views, &provider, Kind::Streams, options);
     }
     for proxy in &proxies {
         let lines = proxy.complaints();
@@ -191,14 +213,21 @@ impl Total {
     }
 }
 
-fn table(proxies: &[Proxy], provider: &Provider, kind: Kind, options: &Options) {
-    let (title, unit, latency) = match kind {
-        Kind::Plain => ("Plain calls".to_owned(), "request", "latency"),
-        Kind::Streams => (format!("Streams of {CHUNKS_PER_STREAM} chunks"), "chunk", "delay"),
+/// What is measured: a process, and what is asked of it.
+struct View {
+    target: load::Target,
+    pid: u32,
+}
+
+/// Measures all of them in turns; the first is what the others are compared with.
+fn table(title: &str, views: &[View], provider: &Provider, kind: Kind, options: &Options) {
+    let (unit, latency) = match kind {
+        Kind::Plain => ("request", "latency"),
+        Kind::Streams => ("chunk", "delay"),
     };
     println!("\n{title}");
     println!(
-        "{:>11} {:<8} {:>11} {:>15} {:>7} {:>7} {:>14} {:>14} {:>9}",
+        "{:>11} {:<9} {:>11} {:>15} {:>7} {:>7} {:>14} {:>14} {:>9}",
         "connections",
         "target",
         format!("{unit}s/s"),
@@ -213,38 +242,41 @@ fn table(proxies: &[Proxy], provider: &Provider, kind: Kind, options: &Options) 
         let prepare = |target: &load::Target| {
             Load::prepare(target, kind, connections, &provider.gates, options.seconds)
         };
-        if let Some(proxy) = proxies.first() {
-            let mut direct = proxy.target.clone();
+        if let Some(view) = views.first() {
+            let mut direct = view.target.clone();
             (direct.plain, direct.streams) = (provider.address, provider.address);
             let (seen, time) = prepare(&direct).run();
             row(connections, "direct", &mut Total { seen, time, ..Total::default() });
         }
-        let mut totals: Vec<Total> = proxies.iter().map(|_| Total::default()).collect();
+        let mut totals: Vec<Total> = views.iter().map(|_| Total::default()).collect();
         for round in 0..options.rounds {
-            for turn in 0..proxies.len() {
+            for turn in 0..views.len() {
                 // Who begins changes with the round.
-                let index = (round + turn) % proxies.len();
-                let (proxy, total) = (&proxies[index], &mut totals[index]);
-                let load = prepare(&proxy.target);
-                let before = cpu(proxy.pid());
+                let index = (round + turn) % views.len();
+                let (view, total) = (&views[index], &mut totals[index]);
+                let load = prepare(&view.target);
+                let before = cpu(view.pid);
                 let (seen, time) = load.run();
                 thread::sleep(SETTLE);
-                let spent = cpu(proxy.pid()) - before;
+                let spent = cpu(view.pid) - before;
                 total.rounds.push(float(spent.total_ns) / 1000.0 / float(seen.units.max(1)));
                 total.seen.add(seen);
                 total.time += time;
                 total.cpu.add(spent);
             }
         }
-        for (proxy, total) in proxies.iter().zip(&mut totals) {
-            row(connections, proxy.target.name, total);
+        for (view, total) in views.iter().zip(&mut totals) {
+            row(connections, view.target.name, total);
         }
-        if let [nginx, gateway] = totals.as_slice() {
-            let mut ratios: Vec<f64> = gateway.rounds.iter().zip(&nginx.rounds).map(|(g, n)| g / n).collect();
+        let mut measured = views.iter().zip(&totals);
+        let Some((first_view, first)) = measured.next() else { continue };
+        for (view, total) in measured {
+            let mut ratios: Vec<f64> = total.rounds.iter().zip(&first.rounds).map(|(g, n)| g / n).collect();
             ratios.sort_by(f64::total_cmp);
-            let all = gateway.per_unit(gateway.cpu.total_ns) / nginx.per_unit(nginx.cpu.total_ns);
+            let all = total.per_unit(total.cpu.total_ns) / first.per_unit(first.cpu.total_ns);
+            let (name, base) = (view.target.name, first_view.target.name);
             println!(
-                "{connections:>11} gateway/nginx: {all:.2} times the CPU a {unit}; median round {:.2} ({:.2} to {:.2})",
+                "{connections:>11} {name}/{base}: {all:.2} times the CPU a {unit}; median round {:.2} ({:.2} to {:.2})",
                 ratios[ratios.len() / 2],
                 ratios[0],
                 ratios[ratios.len() - 1]
@@ -261,7 +293,7 @@ fn row(connections: usize, name: &str, total: &mut Total) {
         sorted.get(index).map_or(0.0, |ns| f64::from(*ns) / 1000.0)
     };
     println!(
-        "{connections:>11} {name:<8} {:>11.0} {:>15.2} {:>7.2} {:>7.2} {:>14.0} {:>14.0} {:>9}",
+        "{connections:>11} {name:<9} {:>11.0} {:>15.2} {:>7.2} {:>7.2} {:>14.0} {:>14.0} {:>9}",
         float(total.seen.units) / total.time.as_secs_f64(),
         total.per_unit(total.cpu.total_ns),
         total.per_unit(total.cpu.user_ns),

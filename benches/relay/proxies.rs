@@ -101,14 +101,25 @@ impl Proxy {
                 None => eprintln!("gateway: {line}"),
             }
         };
-        let target = Target { name: "gateway", plain: address, streams: address, token: String::new() };
+        let target = Target {
+            name: "gateway",
+            plain: address,
+            streams: address,
+            token: String::new(),
+            model: "bench/bench-1",
+        };
         let mut proxy = Self { child, target, lines: Some(lines) };
         let admin = |arguments: &[&str]| admin(&config, arguments);
         let url = format!("http://{provider}/v1");
         admin(&["provider", "create", "bench", "--type", "openai", "--base-url", &url])?;
         admin(&["model", "add", "bench/bench-1", "--model-id", "bench-1", "--type", "chat"])?;
+        let manifests = dir.join("accounts.json");
+        fs::write(&manifests, translated_accounts(provider)).map_err(text)?;
+        admin(&["apply", "-f", &manifests.to_string_lossy()])?;
         admin(&["user", "create", "bench@example.com"])?;
-        admin(&["grant", "user:bench@example.com", "provider-account-access", "bench"])?;
+        for account in ["bench", "anthropic", "gemini", "converse"] {
+            admin(&["grant", "user:bench@example.com", "provider-account-access", account])?;
+        }
         let made = admin(&["token", "create", "--user", "bench@example.com", "--name", "bench"])?;
         proxy.target.token = made.trim().to_owned();
         Ok(proxy)
@@ -161,7 +172,8 @@ http {{
             .spawn()
             .map_err(text)?;
         RUNNING.lock().unwrap().push(child.id());
-        let target = Target { name: "nginx", plain, streams, token: "none".to_owned() };
+        let target =
+            Target { name: "nginx", plain, streams, token: "none".to_owned(), model: "bench/bench-1" };
         let mut proxy = Self { child, target, lines: None };
         let until = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(plain).and_then(|_| TcpStream::connect(streams)).is_err() {
@@ -193,6 +205,42 @@ fn admin(config: &Path, arguments: &[&str]) -> Result<String, String> {
     } else {
         Err(format!("gateway admin {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
     }
+}
+
+/// Accounts of the same provider that it answers in its other protocols.
+fn translated_accounts(provider: SocketAddr) -> String {
+    let account = |kind: &str, name: &str, fields: &str, model_kind: &str, model_id: &str| {
+        format!(
+            r#"{{"type":"provider-account/{kind}","name":"{name}",{fields},"integrations":[{{"type":"integration/model/{model_kind}","name":"m","model_id":"{model_id}","model_types":["chat"]}}]}}"#
+        )
+    };
+    let key = |word: &str| format!(r#""auth_data":{{"type":"api-key","{word}":"bench-key"}}"#);
+    let [anthropic, gemini, converse] = [
+        account(
+            "anthropic",
+            "anthropic",
+            &format!(r#""base_url":"http://{provider}/v1",{}"#, key("api_key")),
+            "anthropic",
+            "claude-sonnet-4-5",
+        ),
+        account(
+            "google-gemini",
+            "gemini",
+            &format!(r#""base_url":"http://{provider}/v1beta",{}"#, key("apiKey")),
+            "gemini",
+            "gemini-2.5-flash",
+        ),
+        account(
+            "aws-bedrock",
+            "converse",
+            &format!(
+                r#""base_url":"http://{provider}","region":"eu-central-1","auth_data":{{"type":"access-key-based","access_key_id":"AKIABENCH","secret_access_key":"bench-secret"}}"#
+            ),
+            "bedrock",
+            "amazon.nova-pro-v1:0",
+        ),
+    ];
+    format!("[{anthropic},{gemini},{converse}]")
 }
 
 /// The gateway's binary, with nothing of the environment that it would listen to.

@@ -249,7 +249,7 @@ fn main() -> ExitCode {
     decisions(&store, &people.known, calls, &mut random);
     let world = store.snapshot();
     let mut ids = std::mem::take(&mut people.ids);
-    ids.retain(|id| world.token(id).is_some());
+    ids.retain(|id| world.token(id).is_some_and(|token| token.revoked_at.is_none()));
     drop(world);
     let second = ids.split_off(ids.len() / 2);
     commits(&store, &folder, &ids[..revocations.min(ids.len())], "all the tokens");

@@ -159,6 +159,7 @@ impl People {
                         types: BTreeSet::from([ModelType::Chat]),
                         input_price: Some("2.5".into()),
                         output_price: Some("10".into()),
+                        settings: crate::domain::ModelSettings::default(),
                         created_at: at,
                     };
                     (name, model)
@@ -177,6 +178,7 @@ impl People {
                 sealed_api_key: Some(sealed),
                 headers: BTreeMap::new(),
                 ca_certificates: None,
+                settings: crate::domain::AccountSettings::default(),
                 models,
                 manifest: None,
                 created_at: at,

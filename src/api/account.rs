@@ -7,7 +7,8 @@ use super::{Call, Result, apply, data, done, list, subject};
 use crate::domain::{Principal, ProviderType};
 use crate::failure::Failure;
 use crate::manage::{AccountChange, AccountView, Manage, OfferedModel};
-use crate::manifest::{self, model_manifest};
+use crate::manifest::fields::Fields;
+use crate::manifest::{self, AuthSpec, model_manifest};
 
 fn account_fqn(call: &Call, provider: ProviderType, account: &str) -> String {
     format!("{}:{}:{account}", call.manage.tenant, provider.as_str())
@@ -72,6 +73,7 @@ pub fn shape(call: &Call, view: &AccountView) -> Value {
     });
     if let (Value::Object(fields), Some(has_api_key)) = (&mut account, view.has_api_key) {
         fields.insert("hasApiKey".into(), has_api_key.into());
+        fields.insert("baseUrl".into(), spec.base_url.as_str().into());
     }
     account
 }
@@ -110,20 +112,56 @@ pub fn update(call: &Call, principal: &Principal) -> Result {
     if fields.has("ca_certificates") {
         change.ca_certificates = Some(fields.text("ca_certificates")?);
     }
-    if fields.has("api_key") {
-        change.api_key = Some(fields.secret("api_key")?);
+    if fields.has("region") {
+        change.region = Some(fields.required_text("region")?);
+    }
+    if fields.has("project_id") {
+        change.project_id = Some(fields.required_text("project_id")?);
+    }
+    if fields.has("api_version") {
+        change.api_version = Some(fields.text("api_version")?);
+    }
+    if fields.has("drop_unsupported") {
+        change.drop_unsupported = Some(fields.flag("drop_unsupported")?);
+    }
+    if fields.has("client_certificate") {
+        change.client_certificate = Some(fields.text("client_certificate")?);
+    }
+    change.client_key = fields.secret("client_key")?;
+    if fields.has("api_key") || fields.has("auth_data") {
+        change.auth = Some(auth(call, principal, &mut fields)?);
     }
     fields.finish()?;
     data(shape(call, &call.manage.update_account(principal, call.id(), &change)?))
 }
 
+/// A credential, as a plain key or as `auth_data`; null removes it.
+fn auth(
+    call: &Call,
+    principal: &Principal,
+    fields: &mut Fields,
+) -> std::result::Result<Option<AuthSpec>, Failure> {
+    let provider = call.manage.account(principal, call.id())?.spec.provider;
+    if fields.has("api_key") {
+        if fields.has("auth_data") {
+            return Err(fields.refusal("auth_data", "and 'api_key' are both there; send one of them"));
+        }
+        let key = fields.secret("api_key")?;
+        return Ok(key.map(|key| AuthSpec::of_key(key, provider)));
+    }
+    fields.object("auth_data")?.map(|auth_data| manifest::auth(auth_data, provider)).transpose()
+}
+
 pub fn set_credential(call: &Call, principal: &Principal) -> Result {
     call.manage.require_manager(principal, call.id())?;
     let mut fields = call.fields()?;
-    if !fields.has("api_key") {
-        return Err(fields.refusal("api_key", "is missing; null removes the key"));
+    if !fields.has("api_key") && !fields.has("auth_data") {
+        return Err(
+            fields.refusal("api_key", "is missing, and so is 'auth_data'; null removes the credential")
+        );
     }
-    let change = AccountChange { api_key: Some(fields.secret("api_key")?), ..AccountChange::default() };
+    let auth = auth(call, principal, &mut fields)?;
+    let change = AccountChange { auth: Some(auth), ..AccountChange::default() };
     fields.finish()?;
     call.manage.update_account(principal, call.id(), &change)?;
     done()
@@ -139,7 +177,8 @@ pub fn add_model(call: &Call, principal: &Principal) -> Result {
     let mut fields = call.fields()?;
     let manifest = fields.manifest()?;
     fields.finish()?;
-    let spec = manifest::model(manifest)?;
+    let provider = call.manage.account(principal, call.id())?.spec.provider;
+    let spec = manifest::model(manifest, provider, false)?;
     if spec.authorized_subjects.as_ref().is_some_and(|list| !list.is_empty()) {
         let text = "The field 'manifest.authorized_subjects' is not read here; apply the account's manifest or POST /grants";
         return Err(Failure::Unprocessable(text.into()));

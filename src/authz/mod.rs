@@ -15,7 +15,7 @@ pub use decide::{Action, Decision, Resource, decide};
 
 use std::sync::{Arc, LazyLock};
 
-use crate::domain::{Grant, Owner, Principal, Role, Subject, Team, TenantRole, Token, User};
+use crate::domain::{Grant, Model, Owner, Principal, Role, Subject, Team, TenantRole, Token, User};
 use crate::id::{Email, TeamName};
 use crate::store::{Account, Versioned, World};
 
@@ -32,6 +32,11 @@ impl Route {
     /// The provider's own id of the model.
     pub fn model_id(&self) -> &str {
         self.account.spec.models.get(&self.model).map_or("", |model| model.model_id.as_str())
+    }
+
+    /// The model itself.
+    pub fn spec(&self) -> Option<&Model> {
+        self.account.spec.models.get(&self.model)
     }
 
     /// `account/name`.
@@ -178,20 +183,18 @@ fn any_grant_on(
     world: &World,
     test: impl Fn(&Versioned<Grant>) -> bool,
 ) -> bool {
-    let any = |subject: &Subject| world.grants_on(subject, account).iter().any(&test);
     match principal {
         Principal::User { user, .. } => {
-            let email = &user.email;
-            user.active
-                && (any(&Subject::User(email.clone()))
-                    || world.teams_of(email.as_str()).any(|team| any(&Subject::Team(team.clone())))
-                    || EVERYONE.as_ref().is_some_and(any))
+            let own = Subject::User(user.email.clone());
+            let teams = world.team_subjects_of(user.email.as_str());
+            let subjects = std::iter::once(&own).chain(teams).chain(EVERYONE.as_ref());
+            user.active && world.any_grant_on(subjects, account, test)
         }
         // A virtual account can be given access only; a manager grant on one would be void.
-        Principal::VirtualAccount { account: own, .. } => world
-            .grants_on(&Subject::VirtualAccount(own.name.clone()), account)
-            .iter()
-            .any(|grant| grant.role == Role::Access && test(grant)),
+        Principal::VirtualAccount { account: own, .. } => {
+            let own = Subject::VirtualAccount(own.name.clone());
+            world.any_grant_on([&own], account, |grant| grant.role == Role::Access && test(grant))
+        }
         Principal::LocalAdministrator { .. } => false,
     }
 }

@@ -40,6 +40,7 @@ fn account(name: &str, models: &[&str]) -> ProviderAccount {
         types: [crate::domain::ModelType::Chat].into(),
         input_price: None,
         output_price: None,
+        settings: crate::domain::ModelSettings::default(),
         created_at: NOW,
     };
     ProviderAccount {
@@ -50,6 +51,7 @@ fn account(name: &str, models: &[&str]) -> ProviderAccount {
         sealed_api_key: None,
         headers: BTreeMap::new(),
         ca_certificates: None,
+        settings: crate::domain::AccountSettings::default(),
         models: models.iter().map(|name| (ModelName::parse(name).unwrap(), model(name))).collect(),
         manifest: None,
         created_at: NOW,

@@ -181,6 +181,7 @@ fn relay(config: &Config, faults: &mut Faults) {
     );
     faults.number("relay", "max_idle_connections", relay.max_idle_connections, 0..=10_000);
     faults.number("relay", "max_event_bytes", relay.max_event_bytes, KIB..=16 * MIB);
+    faults.number("relay", "max_answer_bytes", relay.max_answer_bytes, KIB..=1024 * MIB);
 }
 
 fn tenant(config: &Config, faults: &mut Faults) {

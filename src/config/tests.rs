@@ -92,7 +92,7 @@ fn the_sections_are_those_of_the_struct() {
 }
 
 /// Where each key's effect is shown: file and test. A new key fails here until a test shows that it does something.
-const EFFECTS: [(&str, &str, &str); 32] = [
+const EFFECTS: [(&str, &str, &str); 34] = [
     ("server.listen", "tests/support/gateway.rs", "fn try_serve"),
     ("server.tls_cert_file", "tests/sdk/test_tls.py", "def test_"),
     ("server.tls_key_file", "tests/sdk/test_tls.py", "def test_"),
@@ -147,6 +147,12 @@ const EFFECTS: [(&str, &str, &str); 32] = [
     ("relay.max_idle_connections", "tests/effects.rs", "fn no_connection_is_kept_where_none_may_be"),
     ("relay.keep_alive_ms", "tests/effects.rs", "fn a_kept_connection_is_closed_after_a_while"),
     ("relay.max_event_bytes", "tests/streams.rs", "fn a_giant_event_passes"),
+    ("relay.max_answer_bytes", "tests/translate.rs", "fn an_answer_too_large_to_translate_is_502"),
+    (
+        "upstream.aws_machine_credentials",
+        "src/api/tests/accounts.rs",
+        "fn the_machines_own_credentials_are_for_those_who_allow_them",
+    ),
     ("tenant.name", "tests/effects.rs", "fn the_tenant_has_its_name"),
     ("usage.max_queued_records", "tests/storm.rs", "fn a_call_that_can_not_be_accounted_for_is_503"),
     ("usage.flush_interval_ms", "tests/crash.rs", "fn a_kill_loses_at_most_the_last_interval_of_usage"),
@@ -200,6 +206,9 @@ fn every_key_reaches_its_field() {
         max_idle_connections = 0
         keep_alive_ms = 11
         max_event_bytes = 1024
+        max_answer_bytes = 2048
+        [upstream]
+        aws_machine_credentials = true
         [tenant]
         name = "acme-1"
         [usage]
@@ -247,7 +256,7 @@ fn unknown_names_are_refused_with_line_and_nearest_name() {
         ("[tenant]\ncolour = 1", "2: unknown key 'colour' in [tenant]; its keys are name"),
         (
             "[zebra]",
-            "1: unknown section [zebra]; there are [server], [ops], [store], [egress], [relay], [tenant], [usage], [log]",
+            "1: unknown section [zebra]; there are [server], [ops], [store], [egress], [relay], [upstream], [tenant], [usage], [log]",
         ),
         ("server = 5", "1: 'server' is a section; write [server] and its keys below"),
         ("[[server]]", "1: 'server' is a section; write [server] and its keys below"),
@@ -334,6 +343,7 @@ fn values_out_of_bounds_are_refused_with_line_and_key() {
         ("relay", "keep_alive_ms = 0", "write 1 to 86400000"),
         ("relay", "max_idle_connections = 10001", "write 0 to 10000"),
         ("relay", "max_event_bytes = 1", "write 1024 to"),
+        ("relay", "max_answer_bytes = 1", "write 1024 to"),
         ("tenant", "name = \"\"", "write 1 to 63 of"),
         ("tenant", "name = \"Acme\"", "write 1 to 63 of"),
         ("tenant", "name = \"-acme\"", "write 1 to 63 of"),

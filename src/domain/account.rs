@@ -5,28 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::provider::ProviderType;
 use crate::clock::UnixMillis;
 use crate::id::{AccountName, ModelName};
-
-/// Which protocol stands behind an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProviderType {
-    /// Any OpenAI-compatible server.
-    Openai,
-    /// Answers by itself; exists in a demo store only.
-    Demo,
-}
-
-impl ProviderType {
-    /// The word after `provider-account/` in a manifest's type.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Openai => "openai",
-            Self::Demo => "demo",
-        }
-    }
-}
 
 /// What a model is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,8 +42,80 @@ pub struct Model {
     pub input_price: Option<String>,
     /// US dollars for a million output tokens, as exact decimal text; `None` is unknown.
     pub output_price: Option<String>,
+    /// What only some providers know.
+    #[serde(default)]
+    pub settings: ModelSettings,
     /// When it was added.
     pub created_at: UnixMillis,
+}
+
+/// What a model of some providers has besides. `None` is the account's, or the provider's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSettings {
+    /// Where it runs, when not in the account's region (Bedrock, Vertex).
+    pub region: Option<String>,
+    /// Azure's `api-version`; `v1` is the path without versions.
+    pub api_version: Option<String>,
+    /// The row of the table of capabilities to take, whatever the model's id says.
+    pub family: Option<String>,
+    /// The longest answer in tokens, in place of what the table says.
+    pub max_output_tokens: Option<u64>,
+    /// Azure: the model behind a deployment, such as `gpt-4o`.
+    pub foundation_model: Option<String>,
+    /// Azure: `standard`, `datazone_us`, `datazone_eu` or `global`; shown and otherwise without effect.
+    pub deployment_type: Option<String>,
+    /// Self-hosted: the server's make, in the contract's words; shown and otherwise without effect.
+    pub model_server: Option<String>,
+    /// Self-hosted: a server of its own.
+    pub server: Option<ModelServer>,
+}
+
+/// A server that one self-hosted model runs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelServer {
+    /// Where it is, with the version path.
+    pub base_url: String,
+    /// An admin chose this destination, so it may be a loopback or link-local address.
+    #[serde(default)]
+    pub destination_by_admin: bool,
+    /// Headers added to every call; names in lower case.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// PEM certificates that it may have; `None`: the account's.
+    #[serde(default)]
+    pub ca_certificates: Option<String>,
+    /// Its own credential, sealed; the account's never goes there.
+    #[serde(default)]
+    pub sealed_credential: Option<String>,
+    /// The credential as it may be shown.
+    #[serde(default)]
+    pub auth_shape: Option<serde_json::Value>,
+}
+
+/// What an account of some providers has besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountSettings {
+    /// AWS region, or Vertex location.
+    pub region: Option<String>,
+    /// Google Cloud project (Vertex).
+    pub project_id: Option<String>,
+    /// Azure's `api-version` for models that name none; `v1` is the path without versions.
+    pub api_version: Option<String>,
+    /// What the provider can not do is dropped, and the answer says so, in place of a refusal.
+    pub drop_unsupported: bool,
+    /// PEM certificates, the own one first, shown to the provider's server.
+    pub client_certificate: Option<String>,
+    /// The private key of the client certificate, sealed; never shown.
+    pub sealed_client_key: Option<String>,
+    /// A credential that is more than a key, sealed; never shown. A plain key is in
+    /// [`ProviderAccount::sealed_api_key`].
+    pub sealed_credential: Option<String>,
+    /// The credential as it may be shown: `auth_data` with a mask in place of each secret. `None` with a sealed key:
+    /// a plain key.
+    pub auth_shape: Option<serde_json::Value>,
 }
 
 /// Credentials and settings for one provider, and its models.
@@ -86,6 +139,9 @@ pub struct ProviderAccount {
     pub ca_certificates: Option<String>,
     /// The models, by name.
     pub models: BTreeMap<ModelName, Model>,
+    /// What only some providers know.
+    #[serde(default)]
+    pub settings: AccountSettings,
     /// The manifest as it was last applied, secrets masked, so that it can be shown again as it was written.
     #[serde(default)]
     pub manifest: Option<serde_json::Value>,
@@ -95,6 +151,42 @@ pub struct ProviderAccount {
     pub updated_at: UnixMillis,
     /// The subject that made it.
     pub created_by: String,
+}
+
+impl ProviderAccount {
+    /// Whether any credential is stored.
+    pub fn has_credential(&self) -> bool {
+        self.sealed_api_key.is_some() || self.settings.sealed_credential.is_some()
+    }
+
+    /// The same with one of its models and without the others.
+    pub fn with_one_model(&self, model: &Model) -> Self {
+        Self {
+            name: self.name.clone(),
+            provider: self.provider,
+            base_url: self.base_url.clone(),
+            destination_by_admin: self.destination_by_admin,
+            sealed_api_key: self.sealed_api_key.clone(),
+            headers: self.headers.clone(),
+            ca_certificates: self.ca_certificates.clone(),
+            settings: self.settings.clone(),
+            models: BTreeMap::from([(model.name.clone(), model.clone())]),
+            manifest: None,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            created_by: self.created_by.clone(),
+        }
+    }
+
+    /// The region of one model: its own, else the account's.
+    pub fn region_of<'a>(&'a self, model: &'a Model) -> Option<&'a str> {
+        model.settings.region.as_deref().or(self.settings.region.as_deref())
+    }
+
+    /// Azure's `api-version` of one model: its own, else the account's.
+    pub fn api_version_of<'a>(&'a self, model: &'a Model) -> Option<&'a str> {
+        model.settings.api_version.as_deref().or(self.settings.api_version.as_deref())
+    }
 }
 
 /// Where a base URL points, taken apart once.

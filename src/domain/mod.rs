@@ -2,20 +2,20 @@
 
 mod account;
 mod audit;
-#[allow(dead_code, reason = "filled in by the commits that follow")]
 mod credential;
 mod grant;
 mod principal;
+mod provider;
 mod settings;
 mod token;
 mod usage;
 
-pub use account::{Endpoint, Model, ModelType, ProviderAccount, ProviderType};
+pub use account::{AccountSettings, Endpoint, Model, ModelServer, ModelSettings, ModelType, ProviderAccount};
 pub use audit::{AuditEntry, AuditSource};
-#[allow(unused_imports, reason = "filled in by the commits that follow")]
 pub use credential::{AwsAccessKey, Credential};
 pub use grant::{Grant, GrantSource, Role, Target};
 pub use principal::{AutoRotate, Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};
+pub use provider::{NO_PLACE, Protocol, ProviderType};
 pub use settings::Settings;
 pub use token::{Token, TokenState};
 pub use usage::{Outcome, TokenCounts, TokenOrigin, UsageRecord};

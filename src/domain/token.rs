@@ -12,19 +12,24 @@ use crate::secret::SecretHash;
 /// A personal or virtual access token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+// In memory as it is written here: what each call looks at lies together, two lines of the processor's cache.
+#[repr(C)]
 pub struct Token {
-    /// The public part of the token text.
-    pub id: TokenId,
-    /// Whom it acts as.
-    pub owner: Owner,
-    /// What its owner calls it.
-    pub name: SlugName,
     /// BLAKE3 of the secret part.
     pub secret_hash: SecretHash,
+    /// Whom it acts as.
+    pub owner: Owner,
+    /// When it was revoked. It is kept for a while so that lists show what became of it.
+    #[serde(default)]
+    pub revoked_at: Option<UnixMillis>,
     /// From this time on it is refused.
     pub expires_at: Option<UnixMillis>,
     /// When it was made.
     pub created_at: UnixMillis,
+    /// The public part of the token text.
+    pub id: TokenId,
+    /// What its owner calls it.
+    pub name: SlugName,
     /// The subject that made it.
     pub created_by: String,
     /// The token that this one was rotated from.
@@ -32,9 +37,6 @@ pub struct Token {
     /// The token that replaced this one; until `expires_at` it is in its grace.
     #[serde(default)]
     pub replaced_by: Option<TokenId>,
-    /// When it was revoked. It is kept for a while so that lists show what became of it.
-    #[serde(default)]
-    pub revoked_at: Option<UnixMillis>,
 }
 
 /// What became of a token, as lists show it.

@@ -99,7 +99,24 @@ impl Drop for BodyReservation {
 pub struct BufferedBody {
     /// The body.
     pub bytes: Vec<u8>,
-    _reservation: BodyReservation,
+    reservation: BodyReservation,
+}
+
+impl BufferedBody {
+    /// Nothing yet.
+    pub fn empty(budget: &Arc<BodyBudget>) -> Self {
+        Self { bytes: Vec::new(), reservation: BodyReservation::new(budget) }
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// `NoRoom` when all bodies together hold as much as they may.
+    pub fn extend(&mut self, bytes: &[u8]) -> Result<(), ReadError> {
+        self.reservation.grow(bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// A body is a prompt: only its size is shown.
@@ -215,7 +232,7 @@ impl Connection {
             BodyLength::Chunked => self.read_chunked(limits.max_body_bytes, &mut reservation)?,
         };
         self.watch().disarm();
-        Ok(BufferedBody { bytes, _reservation: reservation })
+        Ok(BufferedBody { bytes, reservation: reservation })
     }
 
     fn read_known(&mut self, length: usize, reservation: &mut BodyReservation) -> Result<Vec<u8>, ReadError> {

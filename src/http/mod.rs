@@ -6,6 +6,7 @@
 mod answer;
 mod chunked;
 mod connection;
+pub mod eventstream;
 mod head;
 pub mod sse;
 

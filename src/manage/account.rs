@@ -5,24 +5,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::account_settings as settings;
 use super::draft::{Audited, Draft};
-use super::{Listing, Manage, Page, View, destination, invalid, not_found, refused};
+use super::{Listing, Manage, Page, View, destination, not_found, refused};
 use crate::authz::{self, Action, Resource};
-use crate::clock::UnixMillis;
-use crate::domain::{Grant, Model, Principal, ProviderAccount, ProviderType};
+use crate::domain::{AccountSettings, Grant, Model, Principal, ProviderAccount, ProviderType};
 use crate::failure::Failure;
-use crate::id::{AccountName, ModelName};
-use crate::manifest::{AccountAccess, ModelSpec, Price};
+use crate::id::AccountName;
+use crate::manifest::{AccountAccess, AuthSpec, ModelSpec};
 use crate::secret::Secret;
 use crate::store::{Account, Key, Object};
-
-/// Models of one account.
-const MAX_MODELS: usize = 2000;
-const MAX_MODEL_ID_BYTES: usize = 256;
-
-pub(super) const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
-/// Never dialled: the demo's provider answers by itself.
-pub(super) const DEMO_BASE_URL: &str = "http://demo.invalid";
 
 /// What changes of a provider account. The outer `None` leaves a thing as it is, the inner one removes it.
 #[derive(Debug, Default)]
@@ -33,8 +25,20 @@ pub struct AccountChange {
     pub headers: Option<BTreeMap<String, String>>,
     /// PEM.
     pub ca_certificates: Option<Option<String>>,
-    /// The provider's key.
-    pub api_key: Option<Option<Secret>>,
+    /// What it shows to its provider.
+    pub auth: Option<Option<AuthSpec>>,
+    /// AWS region, or Vertex location.
+    pub region: Option<String>,
+    /// Google Cloud project (Vertex).
+    pub project_id: Option<String>,
+    /// Azure's `api-version`.
+    pub api_version: Option<Option<String>>,
+    /// What the provider can not do is dropped.
+    pub drop_unsupported: Option<bool>,
+    /// PEM; removed with its key.
+    pub client_certificate: Option<Option<String>>,
+    /// PEM.
+    pub client_key: Option<Secret>,
 }
 
 /// A provider account as the caller may see it.
@@ -42,7 +46,7 @@ pub struct AccountChange {
 pub struct AccountView {
     /// Only what the caller may see: the key never, the models it may use; settings for managers only.
     pub spec: ProviderAccount,
-    /// Whether a key is stored; `None` when that is not the caller's to know.
+    /// Whether a credential is stored; `None` when that is not the caller's to know.
     pub has_api_key: Option<bool>,
     /// Whether the caller manages it.
     pub managed: bool,
@@ -113,7 +117,14 @@ impl Manage {
                 &view.world,
             )
         }));
-        let items = items.into_iter().map(|(account, model)| offered(&account.spec, model)).collect();
+        let offer = |account: &Account, model: &Model| {
+            let mut offer = offered(&account.spec, model);
+            if !authz::may_manage_account(&view.principal, account.spec.name.as_str(), &view.world) {
+                offer.model.settings.server = None;
+            }
+            offer
+        };
+        let items = items.into_iter().map(|(account, model)| offer(account, model)).collect();
         Ok(Listing { items, total })
     }
 
@@ -136,7 +147,7 @@ impl Manage {
                 return Err(refused("A demo account has no settings"));
             }
             if let Some(url) = &change.base_url {
-                let endpoint = destination::endpoint(url)?;
+                let endpoint = destination::endpoint(&settings::base_url(new.provider, url))?;
                 if endpoint != old.endpoint
                     && destination::is_local(&endpoint)
                     && !authz::is_admin(&view.principal)
@@ -148,7 +159,7 @@ impl Manage {
                 // An admin who sends the URL again vouches for it.
                 new.destination_by_admin = authz::is_admin(&view.principal)
                     || (endpoint == old.endpoint && old.spec.destination_by_admin);
-                new.base_url.clone_from(url);
+                new.base_url = settings::base_url(new.provider, url);
             }
             if let Some(headers) = &change.headers {
                 new.headers = destination::headers(headers)?;
@@ -159,17 +170,23 @@ impl Manage {
                 }
                 new.ca_certificates.clone_from(pem);
             }
-            match &change.api_key {
-                Some(key) => {
-                    new.sealed_api_key = key.as_ref().map(|key| self.seal(&new.name, key)).transpose()?;
-                }
-                None if new.sealed_api_key.is_some() && !destination::same_destination(&old.spec, &new) => {
-                    return Err(refused(
-                        "The stored key belongs to the present scheme, host, port and certificates; send api_key again to change them",
-                    ));
-                }
+            settings::change(&mut new, change)?;
+            if change.region.is_some() && change.base_url.is_none() {
+                settings::follow_region(&old.spec, &mut new);
+            }
+            let mut resent = false;
+            match &change.auth {
+                Some(Some(auth)) => resent = self.set_credential(view, &mut new, Some(old), auth)?,
+                Some(None) => settings::remove_credential(&mut new),
                 None => {}
             }
+            let certificate = match &change.client_certificate {
+                Some(certificate) => certificate.as_ref(),
+                None => old.spec.settings.client_certificate.as_ref(),
+            };
+            self.set_client_certificate(&mut new, Some(old), certificate, change.client_key.as_ref())?;
+            settings::require(&new)?;
+            settings::check_kept(&old.spec, &new, resent, change.client_key.is_some())?;
             let mut draft = Draft::default();
             if new != old.spec {
                 new.updated_at = view.now;
@@ -213,7 +230,7 @@ impl Manage {
         self.change(principal, |view| {
             let old = managed(view, account)?;
             let mut new = old.spec.clone();
-            let model = insert_model(&mut new, spec, view.now)?;
+            let model = self.insert_model(view, &mut new, Some(old), spec, view.now)?;
             new.updated_at = view.now;
             let mut draft = Draft::default();
             let answer = offered(&new, &model);
@@ -255,22 +272,6 @@ impl Manage {
             Ok((draft, ()))
         })
     }
-
-    pub(super) fn provider(&self, word: &str) -> Result<ProviderType, Failure> {
-        match word {
-            "openai" => Ok(ProviderType::Openai),
-            "demo" if self.demo => Ok(ProviderType::Demo),
-            _ => Err(refused(format!(
-                "There is no provider type '{word}' here; use provider-account/openai, which any OpenAI-compatible server is"
-            ))),
-        }
-    }
-
-    pub(super) fn seal(&self, name: &AccountName, key: &Secret) -> Result<String, Failure> {
-        destination::api_key(key)?;
-        let sealed = self.store.master_key().seal("account", name.as_str(), "api_key", key);
-        sealed.map_err(|_| Failure::Internal)
-    }
 }
 
 fn sees(view: &View, account: &Account) -> bool {
@@ -300,9 +301,12 @@ pub(super) fn shown(view: &View, spec: &ProviderAccount) -> AccountView {
 fn shown_with(view: &View, spec: &ProviderAccount, access: AccountAccess) -> AccountView {
     let name = spec.name.as_str();
     let managed = authz::may_manage_account(&view.principal, name, &view.world);
-    let has_api_key = managed.then_some(spec.sealed_api_key.is_some());
-    let mut spec = ProviderAccount { sealed_api_key: None, ..spec.clone() };
+    let has_api_key = managed.then_some(spec.has_credential());
+    let mut spec = spec.clone();
+    settings::unseal_nothing(&mut spec);
     if !managed {
+        spec.settings = AccountSettings::default();
+        spec.models.values_mut().for_each(|model| model.settings.server = None);
         spec.base_url.clear();
         spec.headers.clear();
         spec.ca_certificates = None;
@@ -332,45 +336,8 @@ fn offered(account: &ProviderAccount, model: &Model) -> OfferedModel {
         account: account.name.clone(),
         provider: account.provider,
         created_by: account.created_by.clone(),
-        model: model.clone(),
+        model: settings::without_seal(model.clone()),
     }
-}
-
-pub(super) fn insert_model(
-    account: &mut ProviderAccount,
-    spec: &ModelSpec,
-    now: UnixMillis,
-) -> Result<Model, Failure> {
-    let name = ModelName::parse(&spec.name).map_err(invalid)?;
-    let id_allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-    if spec.model_id.is_empty()
-        || spec.model_id.len() > MAX_MODEL_ID_BYTES
-        || !spec.model_id.bytes().all(id_allowed)
-    {
-        return Err(refused(format!(
-            "model_id must have 1 to {MAX_MODEL_ID_BYTES} printable ASCII characters without spaces, quotes and backslashes"
-        )));
-    }
-    if spec.types.is_empty() {
-        return Err(refused("model_types must name at least one type, such as chat"));
-    }
-    if account.models.len() >= MAX_MODELS {
-        return Err(refused(format!("An account has at most {MAX_MODELS} models")));
-    }
-    if account.models.contains_key(&name) {
-        let text = format!("There is a model '{}/{name}' already", account.name);
-        return Err(Failure::Conflict(text.into()));
-    }
-    let model = Model {
-        name: name.clone(),
-        model_id: spec.model_id.clone(),
-        types: spec.types.clone(),
-        input_price: spec.input_price.as_ref().map(Price::per_million).transpose()?,
-        output_price: spec.output_price.as_ref().map(Price::per_million).transpose()?,
-        created_at: now,
-    };
-    account.models.insert(name, model.clone());
-    Ok(model)
 }
 
 pub(super) fn delete_grants_on(draft: &mut Draft, view: &View, on: impl Fn(&Grant) -> bool) -> Vec<Value> {

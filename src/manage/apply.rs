@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
-use subtle::ConstantTimeEq as _;
 
 use super::draft::Draft;
-use super::{AccountView, Manage, View, VirtualAccountView, account, not_found, refused, settings, user};
+use super::{
+    AccountView, Manage, View, VirtualAccountView, account, account_settings, not_found, refused, settings,
+    user,
+};
 use crate::authz;
 use crate::domain::{GrantSource, Principal, Role, Settings, Subject, Target, Team, TenantRole, User};
 use crate::failure::Failure;
@@ -248,29 +250,21 @@ impl Manage {
     }
 
     /// The manifest of the object that a document is about: as it was sent, while the object still is what that
-    /// says; else one that says what the object is. The secret is shown to those who know it.
+    /// says; else one that says what the object is. A secret is shown to those who know it.
     fn existing(&self, view: &View, document: &Document) -> Option<Value> {
-        let (stored, key, account) = match &document.spec {
-            Spec::Team(team) => (view.world.team(&team.name)?.manifest.as_ref(), None, None),
-            Spec::VirtualAccount(spec) => {
-                (view.world.virtual_account(&spec.name)?.manifest.as_ref(), None, None)
-            }
-            Spec::Account(spec) => {
-                let account = view.world.account(&spec.name)?;
-                (account.spec.manifest.as_ref(), spec.api_key.as_ref(), Some(account))
-            }
-            Spec::User(_) | Spec::RoleBinding(_) | Spec::Settings(_) => (None, None, None),
+        let stored = match &document.spec {
+            Spec::Team(team) => view.world.team(&team.name)?.manifest.as_ref(),
+            Spec::VirtualAccount(spec) => view.world.virtual_account(&spec.name)?.manifest.as_ref(),
+            Spec::Account(spec) => view.world.account(&spec.name)?.spec.manifest.as_ref(),
+            Spec::User(_) | Spec::RoleBinding(_) | Spec::Settings(_) => None,
         };
         let mut existing = match stored.filter(|stored| self.holds(view, stored)) {
             Some(stored) => stored.clone(),
             None if self.holds(view, &document.masked) => document.masked.clone(),
             None => self.manifest_of(view, &document.spec)?,
         };
-        if let (Some(sent), Some(stored)) = (key, account.and_then(|account| account.api_key.as_ref()))
-            && bool::from(sent.expose().as_bytes().ct_eq(stored.expose().as_bytes()))
-            && let Some(place) = existing.pointer_mut("/auth_data/api_key")
-        {
-            *place = sent.expose().into();
+        if let Spec::Account(spec) = &document.spec {
+            account_settings::show_what_is_known(view.world.account(&spec.name)?, spec, &mut existing);
         }
         Some(existing)
     }

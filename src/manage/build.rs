@@ -3,27 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq as _;
 
-use super::account::{DEMO_BASE_URL, OPENAI_BASE_URL, delete_grants_on, insert_model};
+use super::account::delete_grants_on;
 use super::apply::Part;
 use super::draft::{Audited, Draft};
 use super::grant::MAX_GRANTS;
-use super::{
-    Manage, View, check_text, destination, grant, in_field, invalid, not_found, refused, team, user,
-};
-use crate::authz;
+use super::{Manage, View, check_text, grant, in_field, invalid, not_found, refused, team, user};
 use crate::domain::{
-    Grant, GrantSource, Principal, ProviderAccount, ProviderType, Role, Settings, Subject, Target, Team,
-    TenantRole, User, VirtualAccount,
+    Grant, GrantSource, Principal, Role, Settings, Subject, Target, Team, TenantRole, User, VirtualAccount,
 };
 use crate::failure::Failure;
-use crate::id::{AccountName, Email, SlugName, TeamName};
+use crate::id::{Email, SlugName, TeamName};
 use crate::manifest::{
     AccountSpec, Document, Permission, RoleBindingSpec, SettingsSpec, Spec, TeamSpec, UserSpec,
     VirtualAccountSpec,
 };
-use crate::store::{Account, Key, Object};
+use crate::store::{Key, Object};
 
 /// One grant that a manifest wants, and the field that says so.
 type Wanted = BTreeMap<(Subject, Role, Target), String>;
@@ -54,147 +49,6 @@ impl Manage {
             (Spec::Settings(spec), _) => build_settings(&mut draft, view, spec),
         }
         Ok(draft)
-    }
-
-    fn build_account(
-        &self,
-        draft: &mut Draft,
-        view: &View,
-        spec: &AccountSpec,
-        manifest: &Value,
-    ) -> Result<(), Failure> {
-        let name = AccountName::parse(&spec.name).map_err(|error| in_field("name", invalid(error)))?;
-        let provider = self.provider(&spec.provider)?;
-        let old = view.world.account(name.as_str());
-        if old.is_some_and(|old| old.spec.provider != provider) {
-            return Err(in_field(
-                "type",
-                refused("The type of an account stays what it is; delete it first"),
-            ));
-        }
-        if provider == ProviderType::Demo
-            && (spec.base_url.is_some()
-                || spec.api_key.is_some()
-                || spec.masked_key
-                || spec.ca_certificates.is_some()
-                || !spec.headers.is_empty())
-        {
-            return Err(refused("A demo account has no base URL, no key and no other settings"));
-        }
-        let default_url = match provider {
-            ProviderType::Openai => OPENAI_BASE_URL,
-            ProviderType::Demo => DEMO_BASE_URL,
-        };
-        let base_url = spec.base_url.clone().unwrap_or_else(|| default_url.to_owned());
-        let endpoint = destination::endpoint(&base_url).map_err(|failure| in_field("base_url", failure))?;
-        if let Some(pem) = &spec.ca_certificates
-            && old.and_then(|old| old.spec.ca_certificates.as_ref()) != Some(pem)
-        {
-            destination::ca_certificates(pem).map_err(|failure| in_field("ca_certificates", failure))?;
-        }
-        let admin = authz::is_admin(&view.principal);
-        let same_place = old.is_some_and(|old| old.endpoint == endpoint);
-        if !same_place && !admin && destination::is_local(&endpoint) {
-            return Err(Failure::Forbidden(
-                "Only administrators may point an account at this host or its own link".into(),
-            ));
-        }
-        let mut account = ProviderAccount {
-            sealed_api_key: self.kept_or_new_key(old.map(|old| &**old), &name, spec)?,
-            provider,
-            base_url,
-            // An admin who sends the URL again vouches for it.
-            destination_by_admin: admin
-                || (same_place && old.is_some_and(|old| old.spec.destination_by_admin)),
-            headers: destination::headers(&spec.headers).map_err(|failure| in_field("headers", failure))?,
-            ca_certificates: spec.ca_certificates.clone(),
-            models: BTreeMap::new(),
-            manifest: Some(manifest.clone()),
-            created_at: old.map_or(view.now, |old| old.spec.created_at),
-            updated_at: old.map_or(view.now, |old| old.spec.updated_at),
-            created_by: old.map_or_else(|| view.principal.subject_text(), |old| old.spec.created_by.clone()),
-            name,
-        };
-        if let Some(old) = old
-            && spec.api_key.is_none()
-            && account.sealed_api_key.is_some()
-            && !destination::same_destination(&old.spec, &account)
-        {
-            return Err(refused(
-                "The stored key belongs to the present scheme, host, port and certificates; send auth_data.api_key again to change them",
-            ));
-        }
-        match (&spec.models, old) {
-            (None, Some(old)) => account.models.clone_from(&old.spec.models),
-            (None, None) => {}
-            (Some(models), old) => {
-                for (at, model) in models.iter().enumerate() {
-                    let since = old.and_then(|old| old.spec.models.get(model.name.as_str()));
-                    let since = since.map_or(view.now, |model| model.created_at);
-                    let twice = |failure| match failure {
-                        Failure::Conflict(text) => refused(text),
-                        other => other,
-                    };
-                    insert_model(&mut account, model, since)
-                        .map_err(|failure| in_field(&format!("integrations[{at}]"), twice(failure)))?;
-                }
-            }
-        }
-        let key = Key::account(account.name.as_str());
-        let Some(old) = old else {
-            draft.audit(view, "account.create", &key, Value::Null, account.audited());
-            draft.create(Object::Account(account));
-            return Ok(());
-        };
-        if account == old.spec {
-            return Ok(());
-        }
-        account.updated_at = view.now;
-        let gone: BTreeSet<_> =
-            old.spec.models.keys().filter(|name| !account.models.contains_key(*name)).collect();
-        let grants = if gone.is_empty() {
-            Vec::new()
-        } else {
-            delete_grants_on(draft, view, |grant| {
-                grant.target.account == account.name
-                    && grant.target.model.as_ref().is_some_and(|model| gone.contains(model))
-            })
-        };
-        let before = json!({"account": old.spec.audited(), "grants": grants});
-        draft.audit(
-            view,
-            "account.update",
-            &key,
-            before,
-            json!({"account": account.audited(), "grants": []}),
-        );
-        draft.replace(Object::Account(account), old.revision);
-        Ok(())
-    }
-
-    /// The sealed key that an account is to have: a new one only when it is another one.
-    fn kept_or_new_key(
-        &self,
-        old: Option<&Account>,
-        name: &AccountName,
-        spec: &AccountSpec,
-    ) -> Result<Option<String>, Failure> {
-        let stored = old.and_then(|old| old.spec.sealed_api_key.clone());
-        let Some(key) = &spec.api_key else {
-            if spec.masked_key && stored.is_none() {
-                return Err(in_field(
-                    "auth_data.api_key",
-                    refused("is missing: a mask or nothing means the stored key, and none is stored"),
-                ));
-            }
-            return Ok(stored);
-        };
-        if let Some(known) = old.and_then(|old| old.api_key.as_ref())
-            && bool::from(known.expose().as_bytes().ct_eq(key.expose().as_bytes()))
-        {
-            return Ok(stored);
-        }
-        self.seal(name, key).map(Some).map_err(|failure| in_field("auth_data.api_key", failure))
     }
 
     fn build_virtual_account(

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::refused;
 use crate::domain::{Endpoint, ProviderAccount};
@@ -102,12 +103,60 @@ fn is_local_v6(v6: Ipv6Addr) -> bool {
         || v6.to_ipv4().is_some_and(is_local_v4)
 }
 
-/// Whether a stored key may go along unasked from one form of an account to another: only to the same place.
+/// Whether a stored credential may go along unasked from one form of an account to another: only to the same place.
 pub(super) fn same_destination(old: &ProviderAccount, new: &ProviderAccount) -> bool {
-    let place = |account: &ProviderAccount| {
-        Endpoint::parse(&account.base_url).ok().map(|e| (e.https, e.host, e.port, e.authority))
-    };
-    place(old).is_some() && place(old) == place(new) && old.ca_certificates == new.ca_certificates
+    same_place(&old.base_url, &new.base_url)
+        && old.ca_certificates == new.ca_certificates
+        // A region decides where tokens are fetched and for which place a signature counts.
+        && old.settings.region == new.settings.region
+}
+
+/// Whether two base URLs are of one server.
+pub(super) fn same_place(old: &str, new: &str) -> bool {
+    let place = |url: &str| Endpoint::parse(url).ok().map(|e| (e.https, e.host, e.port, e.authority));
+    place(old).is_some() && place(old) == place(new)
+}
+
+/// Checks the names of headers that carry a credential.
+pub(super) fn credential_headers<'n>(names: impl Iterator<Item = &'n String>) -> Result<(), Failure> {
+    for (at, name) in names.enumerate() {
+        if at >= MAX_HEADERS || !is_header_name(name) {
+            return Err(refused(format!("'headers' must have at most {MAX_HEADERS} names of headers")));
+        }
+        if is_reserved(name) {
+            return Err(refused(format!("The header '{name}' is the gateway's own to set")));
+        }
+    }
+    Ok(())
+}
+
+fn is_header_name(name: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=MAX_HEADER_NAME_BYTES).contains(&name.len()) && name.bytes().all(token)
+}
+
+fn is_reserved(name: &str) -> bool {
+    RESERVED_HEADERS.contains(&name) || name.starts_with("x-tfy-") || name.starts_with("proxy-")
+}
+
+/// Checks that a client certificate and its private key belong together and can be used.
+pub(super) fn client_certificate(certificate: &str, key: &Secret) -> Result<(), Failure> {
+    if certificate.len() > MAX_CA_BYTES || key.expose().len() > MAX_CA_BYTES {
+        return Err(refused(format!("client_cert and client_key have at most {MAX_CA_BYTES} bytes each")));
+    }
+    if certificate.contains("PRIVATE KEY") {
+        return Err(refused("client_cert holds a private key; give it as client_key"));
+    }
+    let unusable =
+        || refused("client_cert and client_key must be a PEM certificate chain and its private key");
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+    let chain = chain.map_err(|_| unusable())?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| unusable())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|_| unusable())?.with_root_certificates(RootCertStore::empty());
+    builder.with_client_auth_cert(chain, key).map_err(|_| unusable())?;
+    Ok(())
 }
 
 /// Checks configured headers; names come back in lower case.
@@ -117,15 +166,11 @@ pub(super) fn headers(headers: &BTreeMap<String, String>) -> Result<BTreeMap<Str
     }
     let mut checked = BTreeMap::new();
     for (name, value) in headers {
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || name.len() > MAX_HEADER_NAME_BYTES || !name.bytes().all(token) {
+        if !is_header_name(name) {
             return Err(refused("'headers' has a name that is no header name"));
         }
         let name = name.to_ascii_lowercase();
-        if RESERVED_HEADERS.contains(&name.as_str())
-            || name.starts_with("x-tfy-")
-            || name.starts_with("proxy-")
-        {
+        if is_reserved(&name) {
             return Err(refused(format!("The header '{name}' is the gateway's own to set")));
         }
         if CREDENTIAL_WORDS.iter().any(|word| name.contains(word)) {

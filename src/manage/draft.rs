@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::View;
 use crate::clock::UnixMillis;
+use crate::domain::ModelSettings;
 use crate::domain::{
     AuditEntry, AuditSource, Grant, Principal, ProviderAccount, Subject, Team, Token, User, VirtualAccount,
 };
@@ -223,6 +224,7 @@ impl Audited for Grant {
 
 impl Audited for ProviderAccount {
     fn audited(&self) -> Value {
+        let settings = &self.settings;
         let models: Vec<Value> = self
             .models
             .values()
@@ -230,16 +232,37 @@ impl Audited for ProviderAccount {
                 json!({
                     "name": model.name, "modelId": model.model_id, "types": model.types,
                     "inputPrice": model.input_price, "outputPrice": model.output_price,
+                    "settings": audited_model_settings(&model.settings),
                 })
             })
             .collect();
         json!({
             "name": self.name, "provider": self.provider, "baseUrl": self.base_url,
             "destinationByAdmin": self.destination_by_admin,
-            "hasApiKey": self.sealed_api_key.is_some(), "headers": self.headers,
+            "hasApiKey": self.has_credential(), "headers": self.headers,
             "caCertificates": self.ca_certificates, "models": models,
+            "settings": {
+                "region": settings.region, "projectId": settings.project_id, "apiVersion": settings.api_version,
+                "dropUnsupported": settings.drop_unsupported, "clientCertificate": settings.client_certificate,
+                "auth": settings.auth_shape,
+            },
         })
     }
+}
+
+fn audited_model_settings(settings: &ModelSettings) -> Value {
+    let server = settings.server.as_ref().map(|server| {
+        json!({
+            "baseUrl": server.base_url, "destinationByAdmin": server.destination_by_admin,
+            "headers": server.headers, "caCertificates": server.ca_certificates, "auth": server.auth_shape,
+            "hasCredential": server.sealed_credential.is_some(),
+        })
+    });
+    json!({
+        "region": settings.region, "apiVersion": settings.api_version, "family": settings.family,
+        "maxOutputTokens": settings.max_output_tokens, "foundationModel": settings.foundation_model,
+        "deploymentType": settings.deployment_type, "modelServer": settings.model_server, "server": server,
+    })
 }
 
 /// Takes every grant of a subject away, and says what they were.
@@ -279,6 +302,7 @@ mod tests {
             sealed_api_key: Some("SEALED-KEY".into()),
             headers: [].into(),
             ca_certificates: None,
+            settings: crate::domain::AccountSettings::default(),
             models: [].into(),
             manifest: None,
             created_at: UnixMillis(1),

@@ -6,9 +6,11 @@
 
 mod access_diff;
 mod account;
+mod account_settings;
 mod apply;
 mod audit;
 mod build;
+mod build_account;
 mod clock;
 mod collaborator;
 mod destination;
@@ -70,6 +72,8 @@ pub struct Manage {
     pub tenant: String,
     /// Whether this is a demo: only then are there `demo` accounts.
     pub demo: bool,
+    /// Whether accounts may use the AWS credentials of this machine.
+    pub aws_machine_credentials: bool,
     /// Sums of what was used.
     pub usage: Arc<dyn UsageReader>,
     /// Refused attempts on their way to the audit log.
@@ -199,6 +203,7 @@ impl Manage {
             store: Arc::clone(&self.store),
             tenant: self.tenant.clone(),
             demo: self.demo,
+            aws_machine_credentials: self.aws_machine_credentials,
             usage: Arc::clone(&self.usage),
             audit: AuditDesk::default(),
             trial: Some(Mutex::default()),

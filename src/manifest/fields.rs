@@ -120,6 +120,11 @@ impl Fields {
         }
     }
 
+    /// Whether nothing is left to read.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
     fn path_of(&self, name: &str) -> String {
         format!("{}{name}", self.path)
     }
@@ -180,10 +185,31 @@ impl Fields {
     /// # Errors
     /// When it is something else.
     pub fn flag(&mut self, name: &str) -> Result<bool, Failure> {
+        self.flag_or(name, false)
+    }
+
+    /// A truth value with a default.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn flag_or(&mut self, name: &str, default: bool) -> Result<bool, Failure> {
         match self.take(name) {
-            None => Ok(false),
+            None => Ok(default),
             Some(Value::Bool(flag)) => Ok(flag),
             Some(_) => Err(self.wrong(name, "true or false")),
+        }
+    }
+
+    /// A secret that is JSON text, or the JSON itself.
+    ///
+    /// # Errors
+    /// When it is neither a text nor an object.
+    pub fn json_text(&mut self, name: &str) -> Result<Option<Secret>, Failure> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(Secret::new(text))),
+            Some(object @ Value::Object(_)) => Ok(Some(Secret::new(object.to_string()))),
+            Some(_) => Err(self.wrong(name, "a string or an object")),
         }
     }
 

@@ -1,13 +1,17 @@
 //! Manifests: what an object is to be, as a document. Reads documents into typed specs and writes objects as
 //! documents; knows no state and decides nothing.
 
+mod account;
+mod auth;
 pub mod fields;
 mod price;
 mod read;
 mod write;
 
+pub use account::{WRONG_REGION, azure_endpoint, is_path_word, is_region, model, ollama_host};
+pub use auth::{AuthSpec, auth, key_shape, takes_key};
 pub use price::{Price, per_thousand};
-pub use read::{kind_of, model, read};
+pub use read::{kind_of, read};
 pub use write::{
     AccountAccess, account, model_manifest, role_binding, settings, team, user, virtual_account,
 };
@@ -17,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::clock::UnixMillis;
-use crate::domain::{AutoRotate, ModelType, TenantRole};
+use crate::domain::{AutoRotate, ModelSettings, ModelType, ProviderType, TenantRole};
 use crate::secret::Secret;
 
 /// What stands in place of a secret. Sent back, it means: the one that is stored.
@@ -57,7 +61,7 @@ impl Document {
 pub enum Spec {
     User(UserSpec),
     Team(TeamSpec),
-    Account(AccountSpec),
+    Account(Box<AccountSpec>),
     VirtualAccount(VirtualAccountSpec),
     RoleBinding(RoleBindingSpec),
     Settings(SettingsSpec),
@@ -93,13 +97,23 @@ pub struct AccountSpec {
     /// Its name.
     pub name: String,
     /// The word after `provider-account/`.
-    pub provider: String,
-    /// Where it is; OpenAI itself when nothing is said.
+    pub provider: ProviderType,
+    /// Where it is; the provider's own place when nothing is said.
     pub base_url: Option<String>,
-    /// The provider's key; `None` keeps the stored one.
-    pub api_key: Option<Secret>,
-    /// The key is given as [`MASK`]: there must be a stored one.
-    pub masked_key: bool,
+    /// What it shows to its provider; `None` keeps what is stored.
+    pub auth: Option<AuthSpec>,
+    /// AWS region, or Vertex location.
+    pub region: Option<String>,
+    /// Google Cloud project (Vertex).
+    pub project_id: Option<String>,
+    /// Azure's `api-version`.
+    pub api_version: Option<String>,
+    /// What the provider can not do is dropped.
+    pub drop_unsupported: bool,
+    /// PEM.
+    pub client_certificate: Option<String>,
+    /// PEM; `None` keeps the stored one, of the same certificate.
+    pub client_key: Option<Secret>,
     /// Headers added to every call.
     pub headers: BTreeMap<String, String>,
     /// PEM.
@@ -125,6 +139,25 @@ pub struct ModelSpec {
     pub output_price: Option<Price>,
     /// Who may use it besides those who may use the account; `None` leaves that as it is.
     pub authorized_subjects: Option<Vec<String>>,
+    /// The type of account that it was written for.
+    pub provider: ProviderType,
+    /// What only some providers know; without `server`.
+    pub settings: ModelSettings,
+    /// A server of its own.
+    pub server: Option<ModelServerSpec>,
+}
+
+/// The server of one self-hosted model.
+#[derive(Debug)]
+pub struct ModelServerSpec {
+    /// Where it is.
+    pub base_url: String,
+    /// What it is shown; `None` keeps what is stored.
+    pub auth: Option<AuthSpec>,
+    /// Headers added to every call.
+    pub headers: BTreeMap<String, String>,
+    /// PEM.
+    pub ca_certificates: Option<String>,
 }
 
 /// A virtual account as it is to be.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value, json};
 
+use super::auth::key_shape;
 use super::{MASK, Permission, Price, per_thousand};
 use crate::clock::UnixMillis;
 use crate::domain::{
-    Model, ProviderAccount, ProviderType, Role, Settings, Subject, Team, User, VirtualAccount,
+    Model, ModelSettings, ProviderAccount, ProviderType, Role, Settings, Subject, Team, User, VirtualAccount,
 };
 use crate::id::ModelName;
 
@@ -66,12 +67,14 @@ pub fn settings(settings: &Settings) -> Value {
 /// A model of a provider account.
 pub fn model_manifest(provider: ProviderType, model: &Model) -> Value {
     let mut manifest = json!({
-        "type": format!("integration/model/{}", provider.as_str()),
+        "type": format!("integration/model/{}", provider.model_kind()),
         "name": model.name,
-        "model_id": model.model_id,
         "model_types": model.types,
     });
     if let Value::Object(fields) = &mut manifest {
+        let id = if provider == ProviderType::SelfHostedModel { "hosted_model_name" } else { "model_id" };
+        fields.insert(id.into(), model.model_id.as_str().into());
+        model_settings(fields, &model.settings);
         // The contract's prices are numbers for a thousand tokens; ours are exact text for a million. A price
         // that no such number says exactly is said in our way only.
         let number = |price: &Option<String>| -> Option<Number> {
@@ -92,24 +95,52 @@ pub fn model_manifest(provider: ProviderType, model: &Model) -> Value {
     manifest
 }
 
+fn model_settings(fields: &mut Map<String, Value>, settings: &ModelSettings) {
+    for (name, value) in [
+        ("region", &settings.region),
+        ("api_version", &settings.api_version),
+        ("family", &settings.family),
+        ("foundation_model", &settings.foundation_model),
+        ("deployment_type", &settings.deployment_type),
+        ("model_server", &settings.model_server),
+    ] {
+        insert(fields, name, value.as_deref());
+    }
+    if let Some(most) = settings.max_output_tokens {
+        fields.insert("max_output_tokens".into(), most.into());
+    }
+    if let Some(server) = &settings.server {
+        insert(fields, "url", Some(&server.base_url));
+        if !server.headers.is_empty() {
+            fields.insert("headers".into(), json!(server.headers));
+        }
+        if let Some(pem) = &server.ca_certificates {
+            fields.insert("tls_settings".into(), json!({"ca_cert": pem}));
+        }
+        if let Some(shape) = &server.auth_shape {
+            fields.insert("auth_data".into(), shape.clone());
+        }
+    }
+}
+
+fn insert(fields: &mut Map<String, Value>, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        fields.insert(name.into(), value.into());
+    }
+}
+
 /// A provider account, as its managers may see it; with a mask in place of its key, if one is to be shown.
 pub fn account(account: &ProviderAccount, access: &AccountAccess, masked_key: bool) -> Value {
     let mut document =
         head(&format!("provider-account/{}", account.provider.as_str()), account.name.as_str());
     if account.provider != ProviderType::Demo {
-        document.insert("base_url".into(), account.base_url.as_str().into());
-        if !account.headers.is_empty() {
-            document.insert("headers".into(), json!(account.headers));
-        }
-        if let Some(pem) = &account.ca_certificates {
-            document.insert("ca_certificates".into(), pem.as_str().into());
-        }
-        if masked_key {
-            document.insert("auth_data".into(), json!({"type": "api-key", "api_key": MASK}));
-        }
+        account_settings(&mut document, account, masked_key);
     }
     let models = account.models.values().map(|model| {
         let mut manifest = model_manifest(account.provider, model);
+        if let (Value::Object(fields), false) = (&mut manifest, masked_key) {
+            fields.remove("auth_data");
+        }
         if let (Value::Object(fields), Some(subjects)) = (&mut manifest, access.authorized.get(&model.name)) {
             fields.insert("authorized_subjects".into(), json!(subjects));
         }
@@ -124,6 +155,41 @@ pub fn account(account: &ProviderAccount, access: &AccountAccess, masked_key: bo
     }
     keep(&mut document, account.manifest.as_ref(), &["ownedBy", "discount_percent"]);
     document.into()
+}
+
+fn account_settings(document: &mut Map<String, Value>, account: &ProviderAccount, masked_key: bool) {
+    let settings = &account.settings;
+    let mut auth_data = Map::new();
+    if masked_key && account.has_credential() {
+        let shape = settings.auth_shape.clone().unwrap_or_else(|| key_shape(account.provider));
+        if let Value::Object(shape) = shape {
+            auth_data = shape;
+        }
+    }
+    match account.provider {
+        ProviderType::AzureOpenai => insert(document, "azure_endpoint", Some(&account.base_url)),
+        ProviderType::Ollama => insert(&mut auth_data, "custom_host", Some(&account.base_url)),
+        ProviderType::Openai => insert(document, "base_url", Some(&account.base_url)),
+        // What follows from the other settings is not said, so that it goes on following from them.
+        provider if provider.is_default_base_url(&account.base_url, settings) => {}
+        _ => insert(document, "base_url", Some(&account.base_url)),
+    }
+    insert(document, "region", settings.region.as_deref());
+    insert(document, "project_id", settings.project_id.as_deref());
+    insert(document, "api_version", settings.api_version.as_deref());
+    if settings.drop_unsupported {
+        document.insert("drop_unsupported".into(), true.into());
+    }
+    if !account.headers.is_empty() {
+        document.insert("headers".into(), json!(account.headers));
+    }
+    insert(document, "ca_certificates", account.ca_certificates.as_deref());
+    if let Some(pem) = &settings.client_certificate {
+        document.insert("tls_settings".into(), json!({"client_cert": pem, "client_key": MASK}));
+    }
+    if !auth_data.is_empty() {
+        document.insert("auth_data".into(), auth_data.into());
+    }
 }
 
 /// A date when the time is the end of that day, as the contract writes it; else the time.

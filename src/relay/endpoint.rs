@@ -1,5 +1,6 @@
 //! The inference endpoints: which paths there are, and how each body is read.
 
+use crate::failure::Dialect;
 use crate::wire::events::Kind;
 
 /// What a path leads to.
@@ -13,9 +14,40 @@ pub enum Destination<'a> {
     Model(&'a str),
 }
 
+impl Destination<'_> {
+    /// The dialect of the errors there.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Relay(Endpoint { operation: Operation::Messages | Operation::CountTokens, .. }) => {
+                Dialect::Anthropic
+            }
+            _ => Dialect::OpenAi,
+        }
+    }
+}
+
+/// What an endpoint is for, as far as the way to a provider depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// OpenAI's chat completions.
+    Chat,
+    /// OpenAI's Responses.
+    Responses,
+    /// OpenAI's embeddings.
+    Embeddings,
+    /// Anthropic's Messages.
+    Messages,
+    /// Anthropic's count of a request's tokens.
+    CountTokens,
+    /// Anything else of OpenAI's dialect: relayed to those who speak it.
+    Other,
+}
+
 /// One relayed endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    /// What it is for.
+    pub operation: Operation,
     /// The path behind the prefix, as it also stands behind a provider's base URL.
     pub path: &'static str,
     /// The body may be a multipart form.
@@ -29,12 +61,20 @@ pub struct Endpoint {
 }
 
 const fn endpoint(path: &'static str, multipart: bool, counts_tokens: bool) -> Endpoint {
-    Endpoint { path, multipart, stream: Kind::Other, has_stream_options: false, counts_tokens }
+    Endpoint {
+        operation: Operation::Other,
+        path,
+        multipart,
+        stream: Kind::Other,
+        has_stream_options: false,
+        counts_tokens,
+    }
 }
 
 /// Every relayed endpoint.
-pub static ENDPOINTS: [Endpoint; 12] = [
+pub static ENDPOINTS: [Endpoint; 14] = [
     Endpoint {
+        operation: Operation::Chat,
         path: "chat/completions",
         multipart: false,
         stream: Kind::Chat,
@@ -42,6 +82,7 @@ pub static ENDPOINTS: [Endpoint; 12] = [
         counts_tokens: true,
     },
     Endpoint {
+        operation: Operation::Other,
         path: "completions",
         multipart: false,
         stream: Kind::Chat,
@@ -49,13 +90,23 @@ pub static ENDPOINTS: [Endpoint; 12] = [
         counts_tokens: true,
     },
     Endpoint {
+        operation: Operation::Responses,
         path: "responses",
         multipart: false,
         stream: Kind::Responses,
         has_stream_options: false,
         counts_tokens: true,
     },
-    endpoint("embeddings", false, true),
+    Endpoint { operation: Operation::Embeddings, ..endpoint("embeddings", false, true) },
+    Endpoint {
+        operation: Operation::Messages,
+        path: "messages",
+        multipart: false,
+        stream: Kind::Messages,
+        has_stream_options: false,
+        counts_tokens: true,
+    },
+    Endpoint { operation: Operation::CountTokens, ..endpoint("messages/count_tokens", false, false) },
     endpoint("moderations", false, false),
     endpoint("rerank", false, false),
     endpoint("images/generations", false, false),

@@ -5,18 +5,23 @@ use std::collections::BTreeMap;
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::outgoing::Outgoing;
 use crate::authn;
 use crate::failure::Failure;
 use crate::http::{AnswerHead, Headers, RequestHead};
 use crate::store::Account;
+use crate::upstream::AuthHeader;
 use crate::wire::multipart;
 
 /// What a caller's request hands on to the provider. Not its content type: the provider is told how the gateway
 /// read the body.
-const TO_PROVIDER: [&str; 2] = ["accept", "openai-beta"];
+pub const TO_PROVIDER: [&str; 2] = ["accept", "openai-beta"];
 
-/// What a provider's answer hands on to the caller, besides `x-ratelimit-*`.
-const TO_CALLER: [&str; 10] = [
+/// The same for Anthropic's own protocol, whose callers say which version of it they speak.
+pub const ANTHROPIC_TO_PROVIDER: [&str; 3] = ["accept", "anthropic-version", "anthropic-beta"];
+
+/// What a provider's answer hands on to the caller, besides `x-ratelimit-*` and `anthropic-ratelimit-*`.
+const TO_CALLER: [&str; 11] = [
     "content-type",
     "content-encoding",
     "content-disposition",
@@ -27,7 +32,15 @@ const TO_CALLER: [&str; 10] = [
     "openai-processing-ms",
     "openai-version",
     "cache-control",
+    // What Anthropic's clients show with an error.
+    "request-id",
 ];
+
+/// What of a provider's answer still holds when it is said in another dialect.
+const TRANSLATED_TO_CALLER: [&str; 3] = ["retry-after", "retry-after-ms", "x-should-retry"];
+
+/// Where providers put their id of a request.
+const UPSTREAM_REQUEST_IDS: [&str; 4] = ["request-id", "x-request-id", "x-amzn-requestid", "apim-request-id"];
 
 /// The boundary of the form that a request's body is; `None` when it is JSON.
 ///
@@ -73,26 +86,36 @@ pub fn form_boundary(head: &RequestHead, takes_forms: bool) -> Result<Option<Str
         .ok_or(Failure::BadRequest("Content-Type multipart/form-data needs a boundary".into()))
 }
 
-/// The head of the request to the provider.
+/// The head of the request to the provider. `authorization` is what its credential comes to for this request.
 pub fn provider_request(
     account: &Account,
-    path: &str,
-    head: &RequestHead,
-    content_type: &str,
+    outgoing: &Outgoing<'_>,
+    authorization: &[AuthHeader],
     body_bytes: usize,
 ) -> Vec<u8> {
-    let endpoint = &account.endpoint;
     let mut out = Vec::with_capacity(512);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
-    put(&[b"POST ", endpoint.path.as_bytes(), b"/", path.as_bytes(), b" HTTP/1.1\r\nhost: "]);
-    put(&[endpoint.authority.as_bytes(), b"\r\nuser-agent: gateway\r\naccept-encoding: identity\r\n"]);
-    if let Some(key) = &account.api_key {
-        put(&[b"authorization: Bearer ", key.expose().as_bytes(), b"\r\n"]);
+    put(&[b"POST ", outgoing.target.as_bytes(), b" HTTP/1.1\r\nhost: "]);
+    put(&[
+        account.endpoint.authority.as_bytes(),
+        b"\r\nuser-agent: gateway\r\naccept-encoding: identity\r\n",
+    ]);
+    for (name, value) in authorization {
+        put(&[name.as_bytes(), b": ", value.expose().as_bytes(), b"\r\n"]);
     }
-    put(&[b"content-type: ", content_type.as_bytes(), b"\r\n"]);
-    for (name, value) in head.headers.iter() {
-        if let Some(name) = TO_PROVIDER.iter().find(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes())) {
-            put(&[name.as_bytes(), b": ", value, b"\r\n"]);
+    put(&[b"content-type: ", outgoing.content_type.as_bytes(), b"\r\n"]);
+    if let Some((head, allowed_lines)) = outgoing.caller {
+        for (name, value) in head.headers.iter() {
+            let allowed = allowed_lines.iter().find(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes()));
+            if let Some(name) = allowed {
+                put(&[name.as_bytes(), b": ", value, b"\r\n"]);
+            }
+        }
+    }
+    for (name, value) in outgoing.fixed {
+        let is_said = outgoing.caller.is_some_and(|(head, _)| head.headers.all(name).next().is_some());
+        if !is_said {
+            put(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
     for (name, value) in &account.spec.headers {
@@ -105,12 +128,26 @@ pub fn provider_request(
 /// Puts the lines of a provider's answer that may reach the caller into the head of ours.
 pub fn to_caller(from: &Headers, to: &mut AnswerHead) {
     for (name, value) in from.iter() {
-        let is_rate_limit = name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-ratelimit-"));
+        let starts_with =
+            |start: &[u8]| name.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start));
+        let is_rate_limit = starts_with(b"x-ratelimit-") || starts_with(b"anthropic-ratelimit-");
         let allowed =
             TO_CALLER.iter().any(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes())) || is_rate_limit;
         if allowed {
             to.line(&name.to_ascii_lowercase(), value);
         } else if name.eq_ignore_ascii_case(b"x-request-id") {
+            to.line(b"x-upstream-request-id", value);
+        }
+    }
+}
+
+/// The same for an answer that is said again in another dialect: what describes the provider's own bytes stays
+/// behind, and so do rate limits that are written in its own words. The provider's request id goes along.
+pub fn to_caller_translated(from: &Headers, to: &mut AnswerHead) {
+    for (name, value) in from.iter() {
+        if TRANSLATED_TO_CALLER.iter().any(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes())) {
+            to.line(&name.to_ascii_lowercase(), value);
+        } else if UPSTREAM_REQUEST_IDS.iter().any(|id| name.eq_ignore_ascii_case(id.as_bytes())) {
             to.line(b"x-upstream-request-id", value);
         }
     }

@@ -2,13 +2,19 @@
 
 mod answer;
 mod calls;
+mod count;
 mod demo;
+mod embed;
 mod endpoint;
 mod headers;
 mod meter;
 mod models;
+mod outgoing;
+mod passage;
 mod plain;
+mod plan;
 mod stream;
+mod translated;
 
 use std::sync::Arc;
 
@@ -19,10 +25,11 @@ pub use headers::sane_request_id;
 
 use crate::authz::Permit;
 use crate::clock::{UnixMillis, monotonic_ms};
-use crate::domain::{Outcome, Principal, ProviderType};
+use crate::domain::{Outcome, Principal};
 use crate::failure::Failure;
 use crate::http::{
-    BodyBudget, BodyLength, BufferedBody, Connection, HeadError, Limits, ReadError, RequestHead,
+    AnswerHead, BodyBudget, BodyLength, BufferedBody, Connection, HeadError, Headers, Limits, ReadError,
+    RequestHead,
 };
 use crate::metrics::Metrics;
 use crate::net::{Cut, Interruption};
@@ -33,6 +40,8 @@ use crate::wire::multipart;
 use crate::wire::request::{self, Edit, Inspected};
 use crate::{authn, authz, catalog};
 use meter::{Meter, MeteredCall};
+use outgoing::Outgoing;
+use plan::Plan;
 
 /// The largest error body that is held to see whether the provider refuses `stream_options`.
 const MAX_HELD_ERROR_BYTES: usize = 64 * 1024;
@@ -222,12 +231,21 @@ impl Relay {
             },
         );
         let resolved_model = permit.route().resolved_name();
-        let result = if permit.route().account.spec.provider == ProviderType::Demo {
-            watch.arm(self.limits.idle_timeout_ms);
-            demo::answer(connection, answer, endpoint, &permit, &call.body.bytes, &mut meter)
-        } else {
-            self.forward(connection, answer, endpoint, permit, call, &mut meter)
-        };
+        let result =
+            plan::choose(endpoint, permit.route()).map_err(Refusal::after_body).and_then(|plan| match plan {
+                Plan::Demo => {
+                    watch.arm(self.limits.idle_timeout_ms);
+                    demo::answer(connection, answer, endpoint, &permit, &call.body.bytes, &mut meter)
+                }
+                Plan::Relay => self.forward(connection, answer, endpoint, permit, call, &mut meter),
+                Plan::Translate(front, back) => {
+                    self.translate(connection, answer, permit, call, (front, back), &mut meter)
+                }
+                Plan::Embed(form) => self.embed(connection, answer, permit, call, form, &mut meter),
+                Plan::EstimateTokens => {
+                    self.estimate_tokens(connection, answer, &resolved_model, &call, &mut meter)
+                }
+            });
         let result = result.map_err(|refusal| {
             if let Some(failure) = &refusal.failure {
                 meter.refused(failure.status(), failure.message().into_owned());
@@ -332,10 +350,13 @@ impl Relay {
             account,
             resolved_model: route.resolved_name(),
             deadline_ms,
+            translation: None,
             meter,
         };
         if is_event_stream && (200..300).contains(&status) {
-            stream::relay(onward, connection, exchange, endpoint.stream, hides_usage)
+            let max_event_bytes = self.upstreams.limits().max_event_bytes;
+            let passage = passage::Relayed::new(endpoint.stream, hides_usage, max_event_bytes);
+            stream::relay(onward, connection, exchange, passage)
         } else {
             plain::relay(onward, connection, exchange, held)
         }
@@ -359,25 +380,13 @@ impl Relay {
             Edits::Form(form) => form.model_edit(route.model_id()),
         }];
         edits.extend(usage_edit);
-        let mut pieces = request::apply(&call.body.bytes, &mut edits);
-        let body_bytes = pieces.iter().map(|piece| piece.len()).sum();
+        let body = request::apply(&call.body.bytes, &mut edits);
         let content_type = match &call.edits {
             Edits::Json(_) => "application/json".to_owned(),
             Edits::Form(form) => form.content_type(),
         };
-        let path = endpoint.path;
-        let request_head =
-            headers::provider_request(&route.account, path, answer.head, &content_type, body_bytes);
-        pieces.insert(0, &request_head);
-        let watch = connection.watch();
-        let worker = connection.transport().socket().worker(self.workers);
-        let mut reached = false;
-        let result =
-            self.upstreams.exchange(&route.account, watch, worker, &pieces, deadline_ms, &mut reached);
-        if reached {
-            meter.reached_provider();
-        }
-        result.map_err(|error| upstream_refusal(error, route.account.spec.name.as_str(), meter))
+        let outgoing = Outgoing::relayed(route, endpoint, answer.head, content_type, body);
+        self.send_out(connection, route, &outgoing, deadline_ms, meter)
     }
 
     /// Reads an error body as far as it may be held.
@@ -401,10 +410,35 @@ struct Onward<'a, 'm, 'u> {
     account: String,
     resolved_model: String,
     deadline_ms: u64,
+    /// The answer is said again in the caller's dialect; what the caller is to know of that.
+    translation: Option<TranslationNotes>,
     meter: &'m mut Meter<'u>,
 }
 
+/// What a caller is told of a translation, besides the answer.
+struct TranslationNotes {
+    /// Fields of the request that the provider can not serve and that the account has dropped.
+    dropped: Vec<String>,
+}
+
 impl Onward<'_, '_, '_> {
+    /// Begins the head of an answer with the provider's lines that may pass. `content_type` is that of a translated one.
+    fn begin_answer(&self, status: u16, from: &Headers, content_type: &str) -> AnswerHead {
+        let mut head = self.answer.begin(status);
+        head.line(b"x-tfy-resolved-model", self.resolved_model.as_bytes());
+        match &self.translation {
+            None => headers::to_caller(from, &mut head),
+            Some(translated) => {
+                headers::to_caller_translated(from, &mut head);
+                head.line(b"content-type", content_type.as_bytes());
+                if !translated.dropped.is_empty() {
+                    head.line(b"x-gateway-dropped-fields", translated.dropped.join(", ").as_bytes());
+                }
+            }
+        }
+        head
+    }
+
     /// Waits for the provider: at most the idle limit, and never past the call's end.
     fn arm_for_provider(&self, connection: &Connection, limit_ms: u64) {
         connection.watch().arm_at(monotonic_ms().saturating_add(limit_ms).min(self.deadline_ms));

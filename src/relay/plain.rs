@@ -1,7 +1,7 @@
 //! Answers that are no event stream: bytes pass as they come.
 
 use super::answer::{After, Framing};
-use super::{Onward, Refusal, ended_by, headers, unwritten, upstream_failure, upstream_refusal};
+use super::{Onward, Refusal, ended_by, unwritten, upstream_failure, upstream_refusal};
 use crate::domain::Outcome;
 use crate::http::{BodyLength, Connection};
 use crate::upstream::{Exchange, Ready};
@@ -38,9 +38,7 @@ pub(super) fn relay(
         BodyLength::None => Framing::None,
         _ => onward.answer.framing(length),
     };
-    let mut head = onward.answer.begin(status);
-    head.line(b"x-tfy-resolved-model", onward.resolved_model.as_bytes());
-    headers::to_caller(&exchange.head().headers, &mut head);
+    let mut head = onward.begin_answer(status, &exchange.head().headers, "application/json");
     let after = onward.answer.frame(&mut head, framing);
     let is_json = exchange
         .head()

@@ -1,29 +1,25 @@
 //! Event streams: events pass whole, as soon as they are whole; token counts are read on the way; a stream that
-//! breaks off ends with an error event.
+//! breaks off ends with an error event. What happens to an event on the way is a [`Passage`]'s business.
 
 use super::answer::{After, Framing};
-use super::{Onward, Refusal, ended_by, headers, unwritten, upstream_failure, upstream_refusal};
+use super::passage::{FirstError, Passage};
+use super::{Onward, Refusal, ended_by, unwritten, upstream_failure, upstream_refusal};
 use crate::domain::Outcome;
 use crate::failure::Failure;
-use crate::http::sse::{self, Event, EventSplitter};
-use crate::http::{AnswerHead, Connection};
+use crate::http::Connection;
 use crate::net::Interruption;
 use crate::upstream::{Exchange, Ready, UpstreamError};
-use crate::wire::events::{self, EventReader, Kind, StreamError, Verdict};
 
 /// How long the last words to a caller may take, in milliseconds.
 const LAST_WORDS_MS: u64 = 1_000;
 
-/// Brings a stream back. `hides_usage` is whether the usage chunk was asked for by the gateway alone.
+/// Brings a stream back.
 pub(super) fn relay(
     mut onward: Onward<'_, '_, '_>,
     connection: &mut Connection,
     mut exchange: Exchange,
-    kind: Kind,
-    hides_usage: bool,
+    mut passage: impl Passage,
 ) -> Result<After, Refusal> {
-    let mut splitter = EventSplitter::new(onward.relay.upstreams.limits().max_event_bytes);
-    let mut reader = EventReader::new(kind, hides_usage);
     let mut out = Vec::new();
     let mut begun = None;
     let limits = onward.relay.upstreams.limits();
@@ -35,12 +31,11 @@ pub(super) fn relay(
         let ended = loop {
             match next {
                 Ok(Some(range)) => {
-                    splitter.push(exchange.bytes(&range));
-                    collect(&mut splitter, &mut reader, &mut out, &mut onward);
+                    passage.push(exchange.bytes(&range), &mut out, onward.meter);
                 }
                 Ok(None) => {
-                    finish(&splitter, &mut reader, &mut out, &mut onward);
-                    break (!reader.is_finished()).then_some(UpstreamError::Broken);
+                    passage.body_ended(&mut out, onward.meter);
+                    break (!passage.is_finished()).then_some(UpstreamError::Broken);
                 }
                 Err(error) => break Some(ended_by(connection, error)),
             }
@@ -52,30 +47,29 @@ pub(super) fn relay(
             };
         };
         if begun.is_none() {
-            if let Some(error) = reader.first_error() {
+            if let Some(error) = passage.first_error() {
                 return refused_in_stream(onward, connection, &exchange, &error);
             }
             if let Some(error) = ended
-                && !reader.has_begun()
+                && !passage.has_begun()
             {
                 return Err(upstream_refusal(error, &onward.account, onward.meter));
             }
             // Comments before the first event say nothing yet; the status still can.
-            if !reader.has_begun() && !exchange.is_complete() && out.len() <= limits.max_event_bytes {
+            if !passage.has_begun() && !exchange.is_complete() && out.len() <= limits.max_event_bytes {
                 continue;
             }
             begun = Some(begin(&mut onward, &exchange));
         }
         let Some((head, framing, after)) = &mut begun else { continue };
         if let Some(error) = ended {
-            let fragment = splitter.is_in_fragments();
-            return Ok(broken(onward, connection, &reader, error, (head, &out), *framing, fragment));
+            return Ok(broken(onward, connection, &mut passage, error, (head, out), *framing));
         }
         let ends = exchange.is_complete();
         onward.arm_for_caller(connection);
         if write(connection, *framing, head, &out, ends).is_err() {
-            let had_everything = out.is_empty() && reader.has_said_all();
-            onward.meter.outcome(if had_everything { reader.outcome() } else { unwritten(connection) });
+            let had_everything = out.is_empty() && passage.has_said_all();
+            onward.meter.outcome(if had_everything { passage.outcome() } else { unwritten(connection) });
             // Nobody wants the rest of it.
             exchange.abandon();
             return Ok(After::Abort);
@@ -84,72 +78,10 @@ pub(super) fn relay(
         out.clear();
         if ends {
             let after = *after;
-            onward.meter.outcome(reader.outcome());
+            onward.meter.outcome(passage.outcome());
             onward.relay.upstreams.keep(exchange);
             return Ok(after);
         }
-    }
-}
-
-/// Takes every event that is whole.
-fn collect(
-    splitter: &mut EventSplitter,
-    reader: &mut EventReader,
-    out: &mut Vec<u8>,
-    onward: &mut Onward<'_, '_, '_>,
-) {
-    while let Some(event) = splitter.next() {
-        match event {
-            Event::Whole(range) => take(splitter.bytes(&range), reader, out, onward),
-            Event::Fragment { range, last } => {
-                reader.read_fragment(splitter.bytes(&range), last);
-                if let Some(tokens) = reader.take_tokens() {
-                    onward.meter.tokens(tokens);
-                }
-                onward.meter.output_piece();
-                out.extend_from_slice(splitter.bytes(&range));
-            }
-        }
-    }
-}
-
-/// Takes one event: reads it, and passes it on unless it is the usage chunk that the caller did not ask for.
-fn take(event: &[u8], reader: &mut EventReader, out: &mut Vec<u8>, onward: &mut Onward<'_, '_, '_>) {
-    let verdict = reader.read(event);
-    if reader.has_begun() {
-        onward.meter.first_byte(true);
-    }
-    if let Some(tokens) = reader.take_tokens() {
-        onward.meter.tokens(tokens);
-    }
-    match verdict {
-        Verdict::Hide => {}
-        Verdict::Pass { is_output } => {
-            if is_output {
-                onward.meter.output_piece();
-            }
-            if let Some(event) = sse::without_id_and_retry(event) {
-                out.extend_from_slice(&event);
-            }
-        }
-    }
-}
-
-/// The body's end: some servers leave out the last empty line.
-fn finish(
-    splitter: &EventSplitter,
-    reader: &mut EventReader,
-    out: &mut Vec<u8>,
-    onward: &mut Onward<'_, '_, '_>,
-) {
-    let rest = splitter.rest();
-    if !rest.is_empty() && !splitter.is_in_fragments() && events::is_whole(rest) {
-        take(rest, reader, out, onward);
-        out.extend_from_slice(b"\n\n");
-    }
-    reader.body_ended();
-    if reader.has_errored() {
-        out.extend_from_slice(reader.missing_end());
     }
 }
 
@@ -158,9 +90,7 @@ fn begin(onward: &mut Onward<'_, '_, '_>, exchange: &Exchange) -> (Vec<u8>, Fram
     onward.meter.first_byte(true);
     onward.meter.status(status);
     let framing = onward.answer.framing(None);
-    let mut head: AnswerHead = onward.answer.begin(status);
-    head.line(b"x-tfy-resolved-model", onward.resolved_model.as_bytes());
-    headers::to_caller(&exchange.head().headers, &mut head);
+    let mut head = onward.begin_answer(status, &exchange.head().headers, "text/event-stream; charset=utf-8");
     let after = onward.answer.frame(&mut head, framing);
     (head.finish(), framing, after)
 }
@@ -170,7 +100,7 @@ fn refused_in_stream(
     onward: Onward<'_, '_, '_>,
     connection: &mut Connection,
     exchange: &Exchange,
-    error: &StreamError,
+    error: &FirstError,
 ) -> Result<After, Refusal> {
     onward.meter.outcome(Outcome::ProviderError);
     if matches!(error.status, 401 | 403) {
@@ -180,10 +110,10 @@ fn refused_in_stream(
     onward.meter.status(error.status);
     let mut head = onward.answer.begin(error.status);
     head.line(b"x-tfy-resolved-model", onward.resolved_model.as_bytes());
-    for (name, value) in exchange.head().headers.iter() {
-        if name.eq_ignore_ascii_case(b"retry-after") {
-            head.line(b"retry-after", value);
-        }
+    match (exchange.head().headers.one("retry-after"), error.retry_after_s) {
+        (Some(value), _) => head.line(b"retry-after", value),
+        (None, Some(seconds)) => head.line(b"retry-after", seconds.to_string().as_bytes()),
+        (None, None) => {}
     }
     head.line(b"content-type", b"application/json");
     let length = u64::try_from(error.body.len()).unwrap_or(u64::MAX);
@@ -199,28 +129,19 @@ fn refused_in_stream(
 fn broken(
     onward: Onward<'_, '_, '_>,
     connection: &mut Connection,
-    reader: &EventReader,
+    passage: &mut impl Passage,
     error: UpstreamError,
-    (head, unwritten): (&[u8], &[u8]),
+    (head, unwritten): (&[u8], Vec<u8>),
     framing: Framing,
-    in_fragment: bool,
 ) -> After {
     let (failure, outcome) = upstream_failure(error, &onward.account);
     // After the end mark nothing is missing: clients hang up there, without waiting for the body's end.
-    let was_whole = reader.has_said_all();
-    onward.meter.outcome(if was_whole { reader.outcome() } else { outcome });
+    let was_whole = passage.has_said_all();
+    onward.meter.outcome(if was_whole { passage.outcome() } else { outcome });
     let Some(failure) = failure else { return After::Abort };
-    let mut out = unwritten.to_vec();
-    if in_fragment || !(out.is_empty() || out.ends_with(b"\n\n") || out.ends_with(b"\r\n\r\n")) {
-        out.extend_from_slice(b"\n\n");
-    }
-    if was_whole {
-        // Only the body's end is still to be said.
-    } else if reader.has_errored() {
-        // The provider said itself what went wrong.
-        out.extend_from_slice(reader.missing_end());
-    } else {
-        out.extend_from_slice(&reader.error_event(&failure.message(), &failure.openai_json()));
+    let mut out = unwritten;
+    if !was_whole {
+        passage.last_words(&failure, &mut out);
     }
     // What cut the call must not cut its last words.
     connection.watch().clear_cut();

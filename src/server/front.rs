@@ -137,7 +137,11 @@ fn request(
         Ok(after) => after,
         Err(Refusal { failure: None, .. }) => After::Abort,
         Err(Refusal { failure: Some(failure), body, resolved_model }) => {
-            let dialect = if is_management { Dialect::Management } else { Dialect::OpenAi };
+            let dialect = match (is_management, find(gateway, path)) {
+                (true, _) => Dialect::Management,
+                (false, Some(destination)) => destination.dialect(),
+                (false, None) => Dialect::OpenAi,
+            };
             if resolved_model.is_none() {
                 gateway.relay.metrics.refused(failure.status());
                 log::info!(

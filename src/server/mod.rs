@@ -27,7 +27,7 @@ use crate::net::{Cut, Watcher};
 use crate::ops;
 use crate::relay::{Calls, Relay};
 use crate::store::{self, Demo, Store, StoreError, data_dir};
-use crate::upstream::{EgressPolicy, Upstreams};
+use crate::upstream::{EgressPolicy, Issuers, Upstreams};
 use crate::usage::{Usage, UsageReader};
 
 /// Bytes of a coroutine's stack: a TLS handshake needs more than 32 KiB.
@@ -66,6 +66,8 @@ pub enum StartError {
     },
     /// The TLS files can not be used.
     Tls(String),
+    /// A variable of the environment that says where tokens are issued can not be used.
+    Issuers(String),
     /// A demo that would be reachable from elsewhere.
     DemoNotLoopback,
     /// The demo could not be filled.
@@ -77,7 +79,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::HostLimit(text) | Self::Tls(text) => f.write_str(text),
+            Self::HostLimit(text) | Self::Tls(text) | Self::Issuers(text) => f.write_str(text),
             Self::Store(error) => write!(f, "{error}"),
             Self::Listen { what, place, error } => {
                 write!(
@@ -180,9 +182,11 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         idle_timeout_ms: config.server.idle_timeout_ms,
     };
     let egress = EgressPolicy::new(config.egress.allow.as_deref());
+    let issuers =
+        Issuers::from_environment(config.upstream.aws_machine_credentials).map_err(StartError::Issuers)?;
     let relay = Relay {
         store: Arc::clone(&store),
-        upstreams: Upstreams::new(workers, config.relay.clone(), egress)?,
+        upstreams: Upstreams::new(workers, config.relay.clone(), egress)?.with_issuers(issuers),
         usage: Arc::clone(&usage),
         budget: BodyBudget::new(config.server.max_buffered_bytes),
         limits,
@@ -194,6 +198,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         store: Arc::clone(&store),
         tenant: config.tenant.name.clone(),
         demo,
+        aws_machine_credentials: config.upstream.aws_machine_credentials,
         usage: Arc::clone(&usage) as Arc<dyn UsageReader>,
         audit: AuditDesk::default(),
         trial: None,

@@ -1,13 +1,17 @@
 //! The truth on disk and its copy in memory: a redb keyspace, one writer thread, and the published snapshot.
 
+mod account;
 mod audit;
 mod ballast;
 pub mod data_dir;
 mod disk;
 mod error;
+mod grants;
 mod handoff;
+mod named;
 mod object;
 mod records;
+mod tokens;
 mod world;
 mod writer;
 
@@ -18,12 +22,13 @@ mod fault_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use account::{Account, CLIENT_KEY_FIELD, CREDENTIAL_FIELD, model_credential_field};
 pub use audit::{AuditChain, AuditFilter, AuditHead, AuditPage};
 pub use disk::open_database;
 pub use error::StoreError;
 pub use handoff::{Answer, NoAnswer, handoff};
 pub use object::{Change, Expect, Key, Object, Write};
-pub use world::{Account, Versioned, World, WorldError};
+pub use world::{Versioned, World, WorldError};
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};

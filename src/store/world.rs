@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 
+use super::account::Account;
+use super::grants::{GrantsOf, Mark};
+use super::named::Named;
 use super::object::{Key, Object};
-use crate::domain::{
-    Endpoint, Grant, Owner, ProviderAccount, Settings, Subject, Team, Token, User, VirtualAccount,
-};
+use super::tokens::Tokens;
+use crate::domain::{Grant, Owner, Settings, Subject, Team, Token, User, VirtualAccount};
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
 use crate::seal::{MasterKey, SealError};
-use crate::secret::Secret;
 
 /// A value and the revision of the commit that last wrote it.
 #[derive(Debug)]
@@ -36,21 +37,6 @@ impl<T> std::ops::Deref for Versioned<T> {
     }
 }
 
-/// A provider account made ready for calls: its URL taken apart and its key opened.
-#[derive(Debug)]
-pub struct Account {
-    /// The stored object.
-    pub spec: ProviderAccount,
-    /// The revision of the commit that last wrote it.
-    pub revision: u64,
-    /// Where calls go.
-    pub endpoint: Endpoint,
-    /// The provider's key.
-    pub api_key: Option<Secret>,
-    /// The account's name, for those who keep something by it and should not copy it for each call.
-    pub pool_key: Arc<str>,
-}
-
 /// Why a stored object can not be part of a world.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -59,6 +45,8 @@ pub enum WorldError {
     Seal(SealError),
     /// A stored base URL is not one.
     Endpoint(String),
+    /// A stored credential is none.
+    Credential(String),
 }
 
 impl std::fmt::Display for WorldError {
@@ -68,6 +56,12 @@ impl std::fmt::Display for WorldError {
             Self::Endpoint(account) => {
                 write!(f, "the stored base URL of provider account '{account}' is not one")
             }
+            Self::Credential(account) => {
+                write!(
+                    f,
+                    "the stored credential of provider account '{account}' is of no kind that is known here"
+                )
+            }
         }
     }
 }
@@ -76,14 +70,16 @@ impl std::fmt::Display for WorldError {
 #[derive(Clone, Debug, Default)]
 pub struct World {
     revision: u64,
-    users: OrdMap<Email, Versioned<User>>,
+    users: Named<Email, Versioned<User>>,
     teams: OrdMap<TeamName, Versioned<Team>>,
-    teams_by_user: OrdMap<Email, OrdSet<TeamName>>,
-    accounts: OrdMap<AccountName, Arc<Account>>,
-    virtual_accounts: OrdMap<SlugName, Versioned<VirtualAccount>>,
-    tokens: OrdMap<TokenId, Versioned<Token>>,
-    tokens_by_owner: OrdMap<Owner, OrdSet<TokenId>>,
-    grants: OrdMap<Subject, Arc<Vec<Versioned<Grant>>>>,
+    /// As the subjects of grants, by name.
+    teams_by_user: Named<Email, Arc<Vec<Subject>>>,
+    accounts: Named<AccountName, Arc<Account>>,
+    virtual_accounts: Named<SlugName, Versioned<VirtualAccount>>,
+    tokens: Tokens,
+    /// By id.
+    tokens_by_owner: Named<Owner, Arc<Vec<TokenId>>>,
+    grants: Named<Subject, Arc<GrantsOf>>,
     settings: Versioned<Settings>,
 }
 
@@ -121,7 +117,15 @@ impl World {
 
     /// The teams that a user is in, `everyone` not among them.
     pub fn teams_of(&self, email: &str) -> impl Iterator<Item = &TeamName> {
-        self.teams_by_user.get(email).into_iter().flatten()
+        self.team_subjects_of(email).iter().filter_map(|subject| match subject {
+            Subject::Team(name) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// The same teams, as the subjects of grants.
+    pub fn team_subjects_of(&self, email: &str) -> &[Subject] {
+        self.teams_by_user.get(email).map_or(&[], |teams| teams.as_slice())
     }
 
     /// A provider account by name.
@@ -146,7 +150,12 @@ impl World {
 
     /// A token by its public id.
     pub fn token(&self, id: &str) -> Option<&Versioned<Token>> {
-        self.tokens.get(&TokenId::parse(id).ok()?)
+        self.token_of_id(&TokenId::parse(id).ok()?)
+    }
+
+    /// The same, for an id that was read already.
+    pub fn token_of_id(&self, id: &TokenId) -> Option<&Versioned<Token>> {
+        self.tokens.get(id)
     }
 
     /// All tokens, by id.
@@ -156,26 +165,37 @@ impl World {
 
     /// The tokens of one owner.
     pub fn tokens_of(&self, owner: &Owner) -> impl Iterator<Item = &Versioned<Token>> {
-        self.tokens_by_owner.get(owner).into_iter().flatten().filter_map(|id| self.tokens.get(id))
+        let ids = self.tokens_by_owner.get(owner).map_or(&[][..], |ids| ids.as_slice());
+        ids.iter().filter_map(|id| self.tokens.get(id))
     }
 
     /// The grants of exactly this subject; those of a user's teams are the teams' grants.
     pub fn grants_of(&self, subject: &Subject) -> &[Versioned<Grant>] {
-        self.grants.get(subject).map_or(&[], |grants| grants.as_slice())
+        self.grants.get(subject).map_or(&[], |grants| grants.all())
     }
 
     /// The grants of exactly this subject on one account or on models of it; the others are not walked.
     pub fn grants_on(&self, subject: &Subject, account: &str) -> &[Versioned<Grant>] {
-        let grants = self.grants_of(subject);
-        let start = grants.partition_point(|grant| grant.target.account.as_str() < account);
-        let rest = grants.get(start..).unwrap_or_default();
-        let end = rest.partition_point(|grant| grant.target.account.as_str() == account);
-        rest.get(..end).unwrap_or_default()
+        self.grants.get(subject).map_or(&[], |grants| grants.on(account, Mark::of(account)))
+    }
+
+    /// Whether any grant of these subjects on one account, or on a model of it, passes a test.
+    pub fn any_grant_on<'a>(
+        &self,
+        subjects: impl IntoIterator<Item = &'a Subject>,
+        account: &str,
+        test: impl Fn(&Versioned<Grant>) -> bool,
+    ) -> bool {
+        let mark = Mark::of(account);
+        subjects
+            .into_iter()
+            .filter_map(|subject| self.grants.get(subject))
+            .any(|grants| grants.on(account, mark).iter().any(&test))
     }
 
     /// All grants, by subject.
     pub fn grants(&self) -> impl Iterator<Item = &Versioned<Grant>> {
-        self.grants.values().flat_map(|grants| grants.iter())
+        self.grants.values().flat_map(|grants| grants.all())
     }
 
     /// What the organisation decided; the defaults, of revision 0, when nothing was ever set.
@@ -223,33 +243,19 @@ impl World {
             }
             Object::Team(team) => {
                 self.forget_members(team.name.as_str());
+                let subject = Subject::Team(team.name.clone());
                 for email in &team.members {
-                    self.teams_by_user.entry(email.clone()).or_default().insert(team.name.clone());
+                    if let Some(teams) = self.teams_by_user.or_default(email)
+                        && let Err(place) = teams.binary_search(&subject)
+                    {
+                        Arc::make_mut(teams).insert(place, subject.clone());
+                    }
                 }
                 self.teams.insert(team.name.clone(), Versioned { revision, value: Arc::new(team) });
             }
             Object::Account(spec) => {
-                let endpoint = Endpoint::parse(&spec.base_url)
-                    .map_err(|_| WorldError::Endpoint(spec.name.to_string()))?;
-                let api_key = match &spec.sealed_api_key {
-                    None => None,
-                    Some(sealed) => Some(
-                        master_key
-                            .open("account", spec.name.as_str(), "api_key", sealed)
-                            .map_err(WorldError::Seal)?,
-                    ),
-                };
                 let name = spec.name.clone();
-                self.accounts.insert(
-                    name,
-                    Arc::new(Account {
-                        pool_key: spec.name.as_str().into(),
-                        spec,
-                        revision,
-                        endpoint,
-                        api_key,
-                    }),
-                );
+                self.accounts.insert(name, Arc::new(Account::open(spec, revision, master_key)?));
             }
             Object::VirtualAccount(account) => {
                 let name = account.name.clone();
@@ -257,27 +263,28 @@ impl World {
             }
             Object::Token(mut token) => {
                 // One text for all the tokens of an owner: most of what a token takes would be its owner's name.
-                if let Some((owner, _)) = self.tokens_by_owner.get_key_value(&token.owner) {
-                    token.owner = owner.clone();
+                match self.tokens_by_owner.get_mut(&token.owner) {
+                    Some((owner, ids)) => {
+                        token.owner = owner.clone();
+                        if let Err(place) = ids.binary_search(&token.id) {
+                            Arc::make_mut(ids).insert(place, token.id.clone());
+                        }
+                    }
+                    None => {
+                        self.tokens_by_owner.insert(token.owner.clone(), Arc::new(vec![token.id.clone()]));
+                    }
                 }
-                self.tokens_by_owner.entry(token.owner.clone()).or_default().insert(token.id.clone());
-                self.tokens.insert(token.id.clone(), Versioned { revision, value: Arc::new(token) });
+                self.tokens.insert(Versioned { revision, value: Arc::new(token) });
             }
             Object::Settings(settings) => {
                 self.settings = Versioned { revision, value: Arc::new(settings) };
             }
-            Object::Grant(grant) => {
-                let mut list: Vec<_> = self
-                    .grants_of(&grant.subject)
-                    .iter()
-                    .filter(|other| (other.role, &other.target) != (grant.role, &grant.target))
-                    .cloned()
-                    .collect();
+            Object::Grant(mut grant) => {
+                self.share_names(&mut grant);
                 let subject = grant.subject.clone();
-                // Sorted by target, which `grants_on` relies on.
-                let place = list.partition_point(|other| other.target <= grant.target);
-                list.insert(place, Versioned { revision, value: Arc::new(grant) });
-                self.grants.insert(subject, Arc::new(list));
+                if let Some(grants) = self.grants.or_default(&subject) {
+                    Arc::make_mut(grants).put(Versioned { revision, value: Arc::new(grant) });
+                }
             }
         }
         self.advance(revision);
@@ -305,9 +312,10 @@ impl World {
             "token" => {
                 if let Ok(id) = TokenId::parse(name)
                     && let Some(token) = self.tokens.remove(&id)
-                    && let Some(ids) = self.tokens_by_owner.get_mut(&token.owner)
+                    && let Some((_, ids)) = self.tokens_by_owner.get_mut(&token.owner)
                 {
-                    ids.remove(&id);
+                    let ids = Arc::make_mut(ids);
+                    ids.retain(|other| *other != id);
                     if ids.is_empty() {
                         self.tokens_by_owner.remove(&token.owner);
                     }
@@ -316,23 +324,41 @@ impl World {
             "settings" => self.settings = Versioned::default(),
             "grant" => {
                 let Some(Ok(subject)) = name.split('|').next().map(Subject::parse) else { return };
-                let list: Vec<_> =
-                    self.grants_of(&subject).iter().filter(|g| Key::grant(g) != *key).cloned().collect();
-                if list.is_empty() {
+                if self.grants.get(&subject).is_none() {
+                    return;
+                }
+                if let Some(grants) = self.grants.or_default(&subject)
+                    && Arc::make_mut(grants).remove(key)
+                {
                     self.grants.remove(&subject);
-                } else {
-                    self.grants.insert(subject, Arc::new(list));
                 }
             }
             _ => {}
         }
     }
 
+    /// One text for a name in all the grants that have it. A call compares such names, and finds them in the processor's
+    /// cache when there is one of each.
+    fn share_names(&self, grant: &mut Grant) {
+        if let Some(account) = self.accounts.get(grant.target.account.as_str()) {
+            grant.target.account = account.spec.name.clone();
+            if let Some(model) = &mut grant.target.model
+                && let Some((name, _)) = account.spec.models.get_key_value(model)
+            {
+                *model = name.clone();
+            }
+        }
+        if let Some(other) = self.grants_of(&grant.subject).first() {
+            grant.subject = other.subject.clone();
+        }
+    }
+
     fn forget_members(&mut self, team: &str) {
         let Some(members) = self.teams.get(team).map(|t| t.members.clone()) else { return };
         for email in members {
-            if let Some(teams) = self.teams_by_user.get_mut(&email) {
-                teams.remove(team);
+            if let Some((_, teams)) = self.teams_by_user.get_mut(&email) {
+                let teams = Arc::make_mut(teams);
+                teams.retain(|other| !matches!(other, Subject::Team(name) if name.as_str() == team));
                 if teams.is_empty() {
                     self.teams_by_user.remove(&email);
                 }

@@ -267,7 +267,8 @@ pub struct Reasoning {
 }
 
 /// How much thinking, by a word. OpenAI's scale with Anthropic's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the words are the dialects' own")]
 pub enum Effort {
     None,

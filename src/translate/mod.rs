@@ -14,17 +14,20 @@ pub mod answer;
 pub mod back;
 pub mod capability;
 pub mod conversation;
+mod dialect;
 pub mod embedding;
 pub mod front;
+mod json_text;
+mod stream;
 #[cfg(test)]
-mod tests {
-    pub mod vectors;
-}
+mod tests;
 mod unsupported;
 
 pub use answer::{Answer, Choice, Event, Finish, FinishReason, ProviderError, Tokens};
 pub use capability::Capability;
 pub use conversation::Conversation;
+pub use dialect::{Back, Front};
+pub use stream::Translation;
 pub use unsupported::{Dropped, Invalid, Unsupported};
 
 /// What a back has to know of where a request goes.
@@ -45,11 +48,16 @@ pub struct Target<'a> {
 pub struct Built {
     /// JSON.
     pub body: Vec<u8>,
-    /// What was dropped, by the caller's field names; empty unless [`Target::drop_unsupported`].
+    /// What was dropped, by the caller's field names; without [`Target::drop_unsupported`] only what was
+    /// [noted](Unsupported::note).
     pub dropped: Dropped,
     /// What the reader of the answer has to know.
     pub context: ReplyContext,
 }
+
+/// A provider's answer that is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
 
 /// What the reader of an answer has to know of its request.
 #[derive(Clone, Debug, Default)]

@@ -58,10 +58,16 @@ impl<'a> Unsupported<'a> {
                 ),
             ));
         }
+        self.note(field);
+        Ok(())
+    }
+
+    /// A wish that can not be met in this one request, for a reason that the caller did not choose (thinking in a
+    /// tool loop whose thoughts did not come back): listed and never refused.
+    pub fn note(&mut self, field: &str) {
         if self.dropped.len() < MAX_DROPPED && !self.dropped.iter().any(|known| known == field) {
             self.dropped.push(field.chars().filter(|c| c.is_ascii_graphic()).take(64).collect());
         }
-        Ok(())
     }
 
     /// What was dropped.

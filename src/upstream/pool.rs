@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::credentials::{Credentials, Issuers};
 use super::egress::EgressPolicy;
 use super::exchange::Exchange;
 use super::resolver::Resolver;
+use super::tls::ClientIdentity;
 use super::{UpstreamError, tls};
 use crate::clock::monotonic_ms;
 use crate::config;
+use crate::domain::Endpoint;
 use crate::net::{Interruption, Socket, Transport, Watch};
 use crate::store::Account;
 
@@ -29,6 +32,30 @@ struct Pool {
     idle: HashMap<Key, Vec<Idle>>,
 }
 
+/// Where a connection goes for an account: to the account's own endpoint, or to who issues its tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    /// For whom, and whose trust it has.
+    pub account: &'a Arc<Account>,
+    /// Where to.
+    pub endpoint: &'a Endpoint,
+    /// An admin chose this destination, so it may be a local address.
+    pub local_allowed: bool,
+    /// It is the account's own endpoint, which alone sees the account's client certificate.
+    pub is_provider: bool,
+}
+
+impl<'a> Target<'a> {
+    fn provider(account: &'a Arc<Account>) -> Self {
+        Self {
+            account,
+            endpoint: &account.endpoint,
+            local_allowed: account.spec.destination_by_admin,
+            is_provider: true,
+        }
+    }
+}
+
 /// All connections to providers.
 #[derive(Debug)]
 pub struct Upstreams {
@@ -36,7 +63,9 @@ pub struct Upstreams {
     resolver: Resolver,
     egress: EgressPolicy,
     limits: config::Relay,
-    tls: Mutex<HashMap<Key, Arc<ClientConfig>>>,
+    /// The flag is whether the client certificate is in it.
+    tls: Mutex<HashMap<(Key, bool), Arc<ClientConfig>>>,
+    pub(super) credentials: Credentials,
 }
 
 impl Upstreams {
@@ -51,7 +80,15 @@ impl Upstreams {
             egress,
             limits,
             tls: Mutex::default(),
+            credentials: Credentials::default(),
         })
+    }
+
+    /// The same, with these issuers of tokens.
+    #[must_use]
+    pub fn with_issuers(mut self, issuers: Issuers) -> Self {
+        self.credentials = Credentials::new(issuers);
+        self
     }
 
     /// The configured limits.
@@ -88,35 +125,34 @@ impl Upstreams {
             }
         }
         watch.arm_at(monotonic_ms().saturating_add(self.limits.connect_timeout_ms).min(call_deadline_ms));
-        let transport = self.connect(account, &key, watch, worker)?;
+        let transport = self.connect(&Target::provider(account), watch, worker)?;
         watch.arm_at(first_byte_at());
         *reached = true;
         Exchange::start(transport, request, key, worker).map_err(|error| interrupted(watch).unwrap_or(error))
     }
 
-    fn connect(
+    pub(super) fn connect(
         &self,
-        account: &Arc<Account>,
-        key: &Key,
+        target: &Target<'_>,
         watch: &Arc<Watch>,
         worker: usize,
     ) -> Result<Transport, UpstreamError> {
-        let endpoint = &account.endpoint;
+        let Target { account, endpoint, local_allowed, .. } = *target;
         let addresses = self.resolver.resolve(&endpoint.host, endpoint.port, watch)?;
-        let local_allowed = account.spec.destination_by_admin;
         let mut last = UpstreamError::Forbidden;
         for address in addresses {
             if !self.egress.allows(&endpoint.host, address.ip(), local_allowed) {
                 log::warn!(
-                    "provider account '{}': its address is not allowed ([egress] allow, or a local address that no admin chose)",
-                    account.spec.name
+                    "provider account '{}': the address of {} is not allowed ([egress] allow, or a local address that no admin chose)",
+                    account.spec.name,
+                    endpoint.host
                 );
                 continue;
             }
             match Socket::connect(address, watch, worker, self.pools.len()) {
                 Ok(socket) if !endpoint.https => return Ok(Transport::Plain(socket)),
                 Ok(socket) => {
-                    let config = self.tls_config(account, key)?;
+                    let config = self.tls_config(target)?;
                     let name = ServerName::try_from(endpoint.host.clone())
                         .map_err(|_| UpstreamError::Unreachable)?;
                     return Transport::client(socket, &config, name).map_err(|error| {
@@ -136,15 +172,30 @@ impl Upstreams {
         Err(last)
     }
 
-    fn tls_config(&self, account: &Arc<Account>, key: &Key) -> Result<Arc<ClientConfig>, UpstreamError> {
+    fn tls_config(&self, target: &Target<'_>) -> Result<Arc<ClientConfig>, UpstreamError> {
+        let account = target.account;
+        let own_roots = account.spec.ca_certificates.as_deref();
+        let identity = match (&account.spec.settings.client_certificate, &account.client_key) {
+            (Some(certificates), Some(private_key)) if target.is_provider => {
+                Some(ClientIdentity { certificates, private_key })
+            }
+            _ => None,
+        };
         // Accounts without roots of their own share one configuration, and so its session tickets.
-        let key = if account.spec.ca_certificates.is_some() { key.clone() } else { ("".into(), 0) };
+        let key: Key = if own_roots.is_some() || identity.is_some() {
+            (Arc::clone(&account.pool_key), account.revision)
+        } else {
+            ("".into(), 0)
+        };
+        let key = (key, identity.is_some());
         let mut configs = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = configs.get(&key) {
             return Ok(Arc::clone(config));
         }
-        let config = tls::client_config(account.spec.ca_certificates.as_deref())?;
-        configs.retain(|(name, _), _| *name != key.0);
+        let config = tls::client_config(own_roots, identity)?;
+        // Those of the account's earlier revisions.
+        let (name, revision) = &key.0;
+        configs.retain(|((other, at), _), _| other != name || at == revision);
         configs.insert(key, Arc::clone(&config));
         Ok(config)
     }
@@ -196,7 +247,7 @@ impl Upstreams {
     }
 }
 
-fn interrupted(watch: &Watch) -> Option<UpstreamError> {
+pub(super) fn interrupted(watch: &Watch) -> Option<UpstreamError> {
     watch.interruption().map(UpstreamError::Interrupted)
 }
 

@@ -18,6 +18,8 @@ struct RawUsage {
     completion_tokens_details: Option<Details>,
     output_tokens_details: Option<Details>,
     prompt_cache_hit_tokens: Option<f64>,
+    cache_creation_input_tokens: Option<f64>,
+    cache_read_input_tokens: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +27,7 @@ struct RawUsage {
 struct Details {
     cached_tokens: Option<f64>,
     reasoning_tokens: Option<f64>,
+    thinking_tokens: Option<f64>,
 }
 
 fn count(value: Option<f64>) -> Option<u64> {
@@ -37,7 +40,11 @@ fn count(value: Option<f64>) -> Option<u64> {
 /// Reads a usage object.
 pub fn parse(json: &[u8]) -> Option<TokenCounts> {
     let raw: RawUsage = serde_json::from_slice(json).ok()?;
-    let input = count(raw.prompt_tokens).or_else(|| count(raw.input_tokens));
+    // Anthropic's input counts leave out what caches read and wrote; where there are prompt tokens they have it all.
+    let written = count(raw.cache_creation_input_tokens).unwrap_or(0);
+    let read = count(raw.cache_read_input_tokens).unwrap_or(0);
+    let beside = |input: u64| input.saturating_add(written).saturating_add(read);
+    let input = count(raw.prompt_tokens).or_else(|| count(raw.input_tokens).map(beside));
     let output = count(raw.completion_tokens).or_else(|| count(raw.output_tokens));
     let total = count(raw.total_tokens);
     let (input, output) = match (input, output, total) {
@@ -51,10 +58,11 @@ pub fn parse(json: &[u8]) -> Option<TokenCounts> {
     };
     let cached = count(details(&raw.prompt_tokens_details, &raw.input_tokens_details, |d| d.cached_tokens))
         .or_else(|| count(raw.prompt_cache_hit_tokens))
-        .unwrap_or(0);
-    let reasoning =
-        count(details(&raw.completion_tokens_details, &raw.output_tokens_details, |d| d.reasoning_tokens))
-            .unwrap_or(0);
+        .unwrap_or(read);
+    let reasoning = count(details(&raw.completion_tokens_details, &raw.output_tokens_details, |d| {
+        d.reasoning_tokens.or(d.thinking_tokens)
+    }))
+    .unwrap_or(0);
     Some(TokenCounts {
         input,
         output,
@@ -63,6 +71,89 @@ pub fn parse(json: &[u8]) -> Option<TokenCounts> {
         reasoning: reasoning.min(output),
         origin: TokenOrigin::Reported,
     })
+}
+
+/// The usage of one answer of the Messages API, as far as it was told: a stream tells the input at its beginning and
+/// the final numbers at its end, where a count that is missing is as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessagesUsage {
+    /// Input that no cache held.
+    pub fresh_input: Option<u64>,
+    /// Input read from a cache.
+    pub cache_read: Option<u64>,
+    /// Input written to a cache, however long it lasts.
+    pub cache_write: Option<u64>,
+    /// The part of it that lasts an hour.
+    pub cache_write_1h: Option<u64>,
+    /// Output, thinking included.
+    pub output: Option<u64>,
+    /// Thinking, a part of the output.
+    pub thinking: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawMessagesUsage {
+    input_tokens: Option<f64>,
+    cache_read_input_tokens: Option<f64>,
+    cache_creation_input_tokens: Option<f64>,
+    cache_creation: Option<RawCacheCreation>,
+    output_tokens: Option<f64>,
+    output_tokens_details: Option<Details>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawCacheCreation {
+    ephemeral_5m_input_tokens: Option<f64>,
+    ephemeral_1h_input_tokens: Option<f64>,
+}
+
+impl MessagesUsage {
+    /// Takes in a usage object; says whether it was one with a count in it. Later counts replace earlier ones and
+    /// are never added to them.
+    pub fn update(&mut self, json: &[u8]) -> bool {
+        let Ok(raw) = serde_json::from_slice::<RawMessagesUsage>(json) else { return false };
+        let by_time = raw.cache_creation.unwrap_or_default();
+        let (short, long) =
+            (count(by_time.ephemeral_5m_input_tokens), count(by_time.ephemeral_1h_input_tokens));
+        let both =
+            (short.is_some() || long.is_some()).then(|| short.unwrap_or(0).saturating_add(long.unwrap_or(0)));
+        let told = Self {
+            fresh_input: count(raw.input_tokens),
+            cache_read: count(raw.cache_read_input_tokens),
+            cache_write: count(raw.cache_creation_input_tokens).or(both),
+            cache_write_1h: long,
+            output: count(raw.output_tokens),
+            thinking: count(raw.output_tokens_details.and_then(|details| details.thinking_tokens)),
+        };
+        *self = Self {
+            fresh_input: told.fresh_input.or(self.fresh_input),
+            cache_read: told.cache_read.or(self.cache_read),
+            cache_write: told.cache_write.or(self.cache_write),
+            cache_write_1h: told.cache_write_1h.or(self.cache_write_1h),
+            output: told.output.or(self.output),
+            thinking: told.thinking.or(self.thinking),
+        };
+        told != Self::default()
+    }
+
+    /// For the usage record.
+    pub fn counts(&self) -> TokenCounts {
+        let output = self.output.unwrap_or(0);
+        let read = self.cache_read.unwrap_or(0);
+        TokenCounts {
+            input: self
+                .fresh_input
+                .unwrap_or(0)
+                .saturating_add(read)
+                .saturating_add(self.cache_write.unwrap_or(0)),
+            output,
+            cached: read,
+            reasoning: self.thinking.unwrap_or(0).min(output),
+            origin: TokenOrigin::Reported,
+        }
+    }
 }
 
 /// Finds the value of one top-level member of a JSON object that passes in pieces, and keeps only that value.
@@ -212,6 +303,33 @@ impl MemberScanner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usage_of_the_messages_api() {
+        let plain = parse(br#"{"input_tokens":10,"cache_creation_input_tokens":5,"cache_read_input_tokens":3,"output_tokens":4,"output_tokens_details":{"thinking_tokens":2}}"#).unwrap();
+        assert_eq!((plain.input, plain.cached, plain.output, plain.reasoning), (18, 3, 4, 2));
+        // Proxies write Anthropic's names beside OpenAI's, whose prompt tokens have all of it already.
+        let both = parse(br#"{"prompt_tokens":18,"completion_tokens":4,"cache_creation_input_tokens":5,"cache_read_input_tokens":3}"#).unwrap();
+        assert_eq!((both.input, both.cached), (18, 3));
+        let mut usage = MessagesUsage::default();
+        assert!(usage.update(br#"{"input_tokens":10,"cache_creation_input_tokens":5,"cache_creation":{"ephemeral_1h_input_tokens":4,"ephemeral_5m_input_tokens":1},"output_tokens":1}"#));
+        for nothing in [
+            &b"{}"[..],
+            b"[]",
+            b"",
+            b"null",
+            br#"{"input_tokens":"x"}"#,
+            br#"{"input_tokens":-1}"#,
+            br#"{"output_tokens":1e300}"#,
+        ] {
+            let before = usage;
+            assert!(!usage.update(nothing), "{}", String::from_utf8_lossy(nothing));
+            assert_eq!(usage, before);
+        }
+        assert!(usage.update(br#"{"output_tokens":9}"#));
+        assert_eq!((usage.counts().input, usage.counts().output), (15, 9));
+        assert_eq!((usage.cache_write_1h, usage.output), (Some(4), Some(9)));
+    }
 
     #[test]
     fn usage_objects() {

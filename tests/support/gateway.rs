@@ -135,9 +135,24 @@ impl Home {
         }
     }
 
+    /// The same with more variables of the environment, such as those of `support::issuers`.
+    pub fn serve_with(self, variables: &[(&str, String)]) -> Gateway {
+        match self.try_serve_with(variables) {
+            Ok(gateway) => gateway,
+            Err((_, status, log)) => panic!("gateway serve ended with {status} before it was ready:\n{log}"),
+        }
+    }
+
     /// Starts the server; when it ends before it is ready, its status and what it said.
     pub fn try_serve(self) -> Result<Gateway, (Self, ExitStatus, String)> {
-        let mut child = self.serve_command().stderr(Stdio::piped()).spawn().unwrap();
+        self.try_serve_with(&[])
+    }
+
+    /// The same with more variables of the environment.
+    pub fn try_serve_with(self, variables: &[(&str, String)]) -> Result<Gateway, (Self, ExitStatus, String)> {
+        let mut command = self.serve_command();
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().unwrap();
         let sink = Arc::clone(&log);

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod gateway;
+pub mod issuers;
 pub mod provider;
 pub mod sse;
 pub mod vectors;

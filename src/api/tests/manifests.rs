@@ -120,7 +120,7 @@ fn the_key_is_masked_for_all_but_those_who_know_it() {
         manifest["auth_data"]["api_key"] = sent;
         assert_eq!(key(&manifest), "***");
     }
-    let stored = || house.manage.store.snapshot().account("new").unwrap().api_key.clone().unwrap();
+    let stored = || house.manage.store.snapshot().account("new").unwrap().api_key().cloned().unwrap();
     manifest["auth_data"]["api_key"] = json!("***");
     manifest["discount_percent"] = json!(3);
     house.apply(&manifest);
@@ -231,7 +231,7 @@ fn an_export_makes_the_same_state_again() {
         house.apply(&manifest);
         assert_eq!(house.revision(), made, "{path}");
     }
-    let key = house.manage.store.snapshot().account("new").unwrap().api_key.clone().unwrap();
+    let key = house.manage.store.snapshot().account("new").unwrap().api_key().cloned().unwrap();
     assert_eq!(key.expose(), PROVIDER_KEY);
     // The documented rotation: export, rename, apply.
     let mut clone = house.done("GET", "/manifests/virtual-account/new", Value::Null)["manifest"].clone();
@@ -427,7 +427,9 @@ fn wrong_manifests_are_refused_by_path() {
             "collaborators[0]",
         ),
         ("account", "/collaborators/0/x", json!(1), "collaborators[0].x"),
-        ("account", "/auth_data/type", json!("bearer-auth"), "auth_data.type"),
+        ("account", "/auth_data/type", json!("client-secret"), "auth_data.type"),
+        ("account", "/auth_data/type", json!("certificate"), "auth_data.type"),
+        ("account", "/auth_data/type", json!("bearer-auth"), "auth_data.api_key"),
         ("account", "/auth_data/api_key", json!("tfy-secret://a:b:c"), "auth_data.api_key"),
         ("account", "/auth_data/extra", json!("x"), "auth_data.extra"),
         ("account", "/base_url", json!("ftp://x"), "base_url"),
@@ -437,7 +439,8 @@ fn wrong_manifests_are_refused_by_path() {
         ("account", "/type", json!("provider-account/azure"), "azure-openai"),
         ("account", "/type", json!("provider-account/google"), "google-gemini"),
         ("account", "/type", json!("provider-account/mistral"), "mistral-ai"),
-        ("account", "/type", json!("provider-account/anthropic"), "not supported"),
+        ("account", "/type", json!("provider-account/databricks"), "not supported"),
+        ("account", "/type", json!("provider-account/anthropic"), "integrations[0].type"),
         ("account", "/type", json!("provider-account/none"), "no provider"),
         ("account", "/type", json!("provider-account/demo"), "type"),
         (

@@ -65,6 +65,7 @@ impl House {
             store: Arc::new(Store::in_memory(MasterKey::new(&[7; 32]))),
             tenant: "acme".into(),
             demo: false,
+            aws_machine_credentials: false,
             usage: Arc::clone(&reports) as Arc<dyn UsageReader>,
             audit: AuditDesk::default(),
             trial: None,

@@ -39,6 +39,7 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         store,
         tenant: config.tenant.name.clone(),
         demo: false,
+        aws_machine_credentials: config.upstream.aws_machine_credentials,
         usage,
         audit: AuditDesk::default(),
         trial: None,

@@ -1,1 +1,6 @@
 //! Providers' protocols.
+
+pub mod anthropic;
+pub mod converse;
+pub mod gemini;
+pub mod openai;

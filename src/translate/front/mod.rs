@@ -1,6 +1,7 @@
 //! Callers' dialects.
 
 mod carried;
+pub mod chat;
 mod emit;
 mod fields;
 pub mod messages;

@@ -1,14 +1,16 @@
-//! Where recordings of providers are. They are no part of the project: `GATEWAY_TEST_VECTORS` names their folder.
+//! Recorded traffic of real providers, which is not part of the repository.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// The folder; says so when it is not there.
+/// The folder of the recordings: `GATEWAY_TEST_VECTORS`, else `../shared/wire/vectors`. Says so when it is absent.
 pub fn folder() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/wire/vectors");
-    let path = std::env::var_os("GATEWAY_TEST_VECTORS").map_or_else(beside, PathBuf::from);
+    let path = std::env::var_os("GATEWAY_TEST_VECTORS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/wire/vectors"),
+        PathBuf::from,
+    );
     if path.is_dir() {
         return Some(path);
     }
-    println!("not run: vectors absent");
+    eprintln!("not run: vectors absent");
     None
 }

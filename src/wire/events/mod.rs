@@ -1,16 +1,24 @@
 //! What the gateway needs to know of each event of a provider's stream: is it the end, an error, the usage
 //! chunk. Most events are told by a byte search; only the few that matter are parsed.
 
+mod chat;
+mod messages;
+mod responses;
+
 use std::sync::LazyLock;
 
 use memchr::memmem;
-use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use chat::{Choice, Chunk, error_status, wrapped};
+use responses::{is_failure, is_terminal};
+
 use crate::domain::{Outcome, TokenCounts};
 use crate::http::sse;
-use crate::wire::usage;
+use crate::wire::usage::{self, MessagesUsage};
+
+pub use messages::error_status as messages_error_status;
 
 /// How the end of a stream is recognised, and in which dialect an error is put into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +27,8 @@ pub enum Kind {
     Chat,
     /// Named events with a terminal one.
     Responses,
+    /// Anthropic's events, from `message_start` to `message_stop`.
+    Messages,
     /// Other events; a clean end of the body is the end.
     Other,
 }
@@ -59,6 +69,11 @@ pub struct EventReader {
     last_sequence: u64,
     response_id: String,
     giant: Option<Giant>,
+    messages_usage: MessagesUsage,
+    /// Pieces of output in a Messages stream.
+    messages_pieces: u64,
+    /// The final counts of a Messages stream have come.
+    messages_are_final: bool,
 }
 
 /// An event that passes in pieces.
@@ -72,50 +87,6 @@ struct Giant {
 
 /// Bytes kept of the end of a giant event.
 const GIANT_TAIL_BYTES: usize = 16 * 1024;
-
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    x_groq: Option<Nested<'a>>,
-    #[serde(borrow, default)]
-    response: Option<Nested<'a>>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    object: Option<&'a RawValue>,
-    #[serde(default)]
-    choices: Option<Vec<Choice>>,
-    #[serde(default)]
-    sequence_number: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Nested<'a> {
-    #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
-    #[serde(default)]
-    id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    #[serde(default)]
-    delta: Option<serde_json::Map<String, serde_json::Value>>,
-    #[serde(default)]
-    text: Option<String>,
-    #[serde(default)]
-    finish_reason: Option<String>,
-}
-
-impl Choice {
-    fn is_empty(&self) -> bool {
-        self.finish_reason.is_none()
-            && self.text.as_deref().unwrap_or_default().is_empty()
-            && self.delta.as_ref().is_none_or(serde_json::Map::is_empty)
-    }
-}
 
 impl EventReader {
     /// A reader for a stream of this kind.
@@ -133,6 +104,9 @@ impl EventReader {
             last_sequence: 0,
             response_id: String::new(),
             giant: None,
+            messages_usage: MessagesUsage::default(),
+            messages_pieces: 0,
+            messages_are_final: false,
         }
     }
 
@@ -147,6 +121,9 @@ impl EventReader {
             }
             return pass;
         };
+        if self.kind == Kind::Messages {
+            return self.read_messages(event, &data);
+        }
         let is_first = !self.begun;
         self.begun = true;
         if data.trim_ascii() == b"[DONE]" {
@@ -203,6 +180,13 @@ impl EventReader {
     /// its end.
     pub fn read_fragment(&mut self, piece: &[u8], last: bool) {
         self.begun = true;
+        if self.kind == Kind::Messages {
+            // Its end mark, its counts and its errors are small.
+            if last {
+                self.messages_piece();
+            }
+            return;
+        }
         let is_responses = self.kind == Kind::Responses;
         let giant = self.giant.get_or_insert_with(|| {
             let beginning = piece.get(..4096).unwrap_or(piece);
@@ -268,7 +252,7 @@ impl EventReader {
     pub fn has_said_all(&self) -> bool {
         match self.kind {
             Kind::Chat => self.done_seen,
-            Kind::Responses => self.end_seen,
+            Kind::Responses | Kind::Messages => self.end_seen,
             Kind::Other => false,
         }
     }
@@ -301,6 +285,7 @@ impl EventReader {
                 });
                 format!("event: response.failed\ndata: {event}\n\n")
             }
+            Kind::Messages => messages::error_event(message),
             Kind::Other => format!("event: error\ndata: {envelope}\n\n"),
         }
         .into_bytes()
@@ -312,24 +297,6 @@ impl EventReader {
         }
         self.errored = true;
         self.end_seen = true;
-    }
-
-    fn track(&mut self, data: &[u8], is_first: bool) {
-        if is_first {
-            if let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) {
-                self.last_sequence = chunk.sequence_number.unwrap_or(0);
-                self.response_id = chunk.response.and_then(|nested| nested.id).unwrap_or_default();
-            }
-            return;
-        }
-        const KEY: &[u8] = b"\"sequence_number\":";
-        if let Some(at) = memmem::find(data, KEY) {
-            let digits = data.get(at + KEY.len()..).unwrap_or_default().trim_ascii_start();
-            let end = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
-            let text =
-                digits.get(..end).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default();
-            self.last_sequence = text.parse().unwrap_or(self.last_sequence);
-        }
     }
 }
 
@@ -354,38 +321,6 @@ fn has_member(data: &[u8], member: &memmem::Finder<'_>, first: u8) -> bool {
     })
 }
 
-fn event_type<'a>(event: &'a [u8], data: &'a [u8]) -> &'a [u8] {
-    if let Some(name) = sse::name(event) {
-        return name;
-    }
-    const KEY: &[u8] = b"\"type\":";
-    let rest = memmem::find(data, KEY).and_then(|at| data.get(at + KEY.len()..)).unwrap_or_default();
-    rest.split(|b| *b == b'"').nth(1).unwrap_or_default()
-}
-
-fn is_terminal(event: &[u8], data: &[u8]) -> bool {
-    matches!(
-        event_type(event, data),
-        b"response.completed" | b"response.incomplete" | b"response.failed" | b"error"
-    )
-}
-
-fn is_failure(event: &[u8], data: &[u8]) -> bool {
-    matches!(event_type(event, data), b"response.failed" | b"error")
-}
-
-/// An error as a body of its own: in a wrapper, as clients look for it there.
-fn wrapped(data: &[u8]) -> Vec<u8> {
-    match serde_json::from_slice::<serde_json::Value>(data) {
-        Ok(serde_json::Value::Object(object)) if object.contains_key("error") => data.to_vec(),
-        Ok(failed) if failed.pointer("/response/error").is_some_and(serde_json::Value::is_object) => {
-            json!({"error": failed.pointer("/response/error")}).to_string().into_bytes()
-        }
-        Ok(other) => json!({"error": other}).to_string().into_bytes(),
-        Err(_) => json!({"error": {"message": String::from_utf8_lossy(data)}}).to_string().into_bytes(),
-    }
-}
-
 /// Whether the last bytes of a body are an event that lacks only its empty line.
 pub fn is_whole(rest: &[u8]) -> bool {
     sse::data(rest).is_none_or(|data| {
@@ -393,112 +328,5 @@ pub fn is_whole(rest: &[u8]) -> bool {
     })
 }
 
-/// The status that an error object speaks of; 502 when it names none.
-fn error_status(data: &[u8]) -> u16 {
-    let parsed: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
-    let error = parsed.get("error").unwrap_or(&parsed);
-    ["code", "status", "status_code"]
-        .iter()
-        .filter_map(|key| error.get(key))
-        .find_map(|value| value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok())))
-        .and_then(|status| u16::try_from(status).ok())
-        .filter(|status| (400..=599).contains(status))
-        .unwrap_or(502)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OUTPUT: Verdict = Verdict::Pass { is_output: true };
-    const PASS: Verdict = Verdict::Pass { is_output: false };
-
-    #[test]
-    fn a_chat_stream() {
-        let mut reader = EventReader::new(Kind::Chat, true);
-        assert_eq!(reader.read(b": hello\n\n"), PASS);
-        assert!(!reader.has_begun());
-        assert_eq!(reader.read(br#"data: {"choices":[{"index":0,"delta":{"content":"say \"usage\":{ and \"finish_reason\":\"x"}}],"usage":null}"#), OUTPUT);
-        assert!(reader.has_begun() && !reader.is_finished());
-        assert_eq!(
-            reader.read(br#"data: {"choices":[{"delta":{},"finish_reason": "stop"}],"usage":null}"#),
-            PASS
-        );
-        assert!(reader.is_finished());
-        assert_eq!(
-            reader.read(br#"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#),
-            Verdict::Hide
-        );
-        assert_eq!(reader.take_tokens().map(|t| (t.input, t.output)), Some((3, 5)));
-        assert_eq!(reader.read(b"data: [DONE]\n\n"), PASS);
-        assert_eq!(reader.outcome(), Outcome::Complete);
-    }
-
-    #[test]
-    fn usage_chunks_of_every_kind() {
-        for (event, hidden) in [
-            (&br#"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#[..], true),
-            (br#"data: {"choices":[{"index":0,"delta":{}}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#, true),
-            (br#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#, false),
-            (br#"data: {"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#, false),
-            (br#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"x_groq":{"id":"r","usage":{"prompt_tokens":3,"completion_tokens":5}}}"#, false),
-        ] {
-            let mut reader = EventReader::new(Kind::Chat, true);
-            assert_eq!(reader.read(event) == Verdict::Hide, hidden, "{}", String::from_utf8_lossy(event));
-            assert_eq!(reader.take_tokens().map(|t| (t.input, t.output)), Some((3, 5)));
-            assert_ne!(EventReader::new(Kind::Chat, false).read(event), Verdict::Hide);
-        }
-    }
-
-    #[test]
-    fn errors_first_and_later() {
-        for (event, status) in [
-            (&br#"data: {"error":{"message":"x","code":429}}"#[..], 429),
-            (br#"data: {"error":{"message":"x","code":"503"}}"#, 503),
-            (br#"data: {"error":{"message":"x","code":"rate_limit"}}"#, 502),
-            (br#"error: {"code":400,"message":"x"}"#, 400),
-        ] {
-            let mut reader = EventReader::new(Kind::Chat, true);
-            reader.read(event);
-            assert_eq!(reader.first_error().unwrap().status, status, "{}", String::from_utf8_lossy(event));
-        }
-        let mut reader = EventReader::new(Kind::Chat, true);
-        reader.read(br#"data: {"choices":[{"delta":{"role":"assistant"}}],"error":null}"#);
-        reader.read(br#"data: {"error":{"message":"x"}}"#);
-        assert_eq!(
-            (reader.first_error(), reader.outcome(), reader.is_finished()),
-            (None, Outcome::ProviderError, true)
-        );
-    }
-
-    #[test]
-    fn giant_events_are_read_by_their_ends() {
-        let event = format!(
-            "event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\"output\":\"{}\",\"usage\":{{\"input_tokens\":22,\"output_tokens\":7}},\"user\":null}}}}\n\n",
-            "\\\"usage\\\":{".repeat(50_000)
-        );
-        for step in [1_000, 100_000, 10_000_000] {
-            let mut reader = EventReader::new(Kind::Responses, false);
-            let pieces: Vec<_> = event.as_bytes().chunks(step).collect();
-            for (n, piece) in pieces.iter().enumerate() {
-                assert!(!reader.is_finished());
-                reader.read_fragment(piece, n + 1 == pieces.len());
-            }
-            assert_eq!(reader.take_tokens().map(|t| (t.input, t.output)), Some((22, 7)), "{step}");
-            assert_eq!((reader.is_finished(), reader.outcome()), (true, Outcome::Complete));
-        }
-    }
-
-    #[test]
-    fn a_responses_stream() {
-        let mut reader = EventReader::new(Kind::Responses, false);
-        reader.read(b"event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"resp_1\",\"error\":null,\"usage\":null}}\n\n");
-        reader.read(b"event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":7,\"delta\":\"x\"}\n\n");
-        assert!(!reader.is_finished());
-        let failed = String::from_utf8(reader.error_event("m", &json!({}))).unwrap();
-        assert!(failed.contains("\"sequence_number\":8") && failed.contains("resp_1"), "{failed}");
-        reader.read(b"data: {\"type\":\"response.completed\",\"sequence_number\":8,\"response\":{\"id\":\"resp_1\",\"error\":null,\"usage\":{\"input_tokens\":4,\"output_tokens\":2}}}\n\n");
-        assert_eq!(reader.take_tokens().map(|t| (t.input, t.output)), Some((4, 2)));
-        assert_eq!((reader.is_finished(), reader.outcome()), (true, Outcome::Complete));
-    }
-}
+mod tests;

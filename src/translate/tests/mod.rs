@@ -1,0 +1,4 @@
+//! Every dialect against every protocol, and what the unit tests of all of them share.
+
+mod golden;
+pub mod vectors;
