@@ -38,14 +38,20 @@ pub fn write_echoing(answer: &Answer, identity: &Identity<'_>, echo: &Echo) -> V
     out
 }
 
-/// The JSON body of a provider's failure, as OpenAI has it.
+/// The JSON body of a provider's failure: OpenAI's error object in the envelope of the public contract, as for chat.
 pub fn error(error: &ProviderError) -> Vec<u8> {
     let mut out = Vec::new();
     object(&mut out, |body| {
+        body.text("status", "failure").text("message", &error.message);
         body.object("error", |fields| {
-            fields.text("message", &error.message).text("type", &error.kind).json("param", "null");
-            fields.maybe_text("code", error.code.as_deref());
+            let kind = if error.kind.is_empty() { "APIError" } else { &error.kind };
+            fields.text("message", &error.message).text("type", kind).json("param", "null");
+            match error.code.as_deref().filter(|code| !code.is_empty()) {
+                Some(code) => fields.text("code", code),
+                None => fields.text("code", &error.status.to_string()),
+            };
         });
+        body.text("error_origin_level", "api_error");
     });
     out
 }

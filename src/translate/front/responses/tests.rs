@@ -446,14 +446,24 @@ fn what_was_asked_is_repeated() {
 }
 
 #[test]
-fn errors_are_as_openai_has_them() {
+fn errors_are_as_the_contract_has_them() {
     let failure = ProviderError {
         status: 429,
         kind: "rate_limit_error".to_owned(),
         message: "slow".to_owned(),
         ..ProviderError::default()
     };
-    let body: Value = serde_json::from_slice(&error(&failure)).unwrap();
-    let wanted = json!({"message": "slow", "type": "rate_limit_error", "param": null, "code": null});
-    assert_eq!(body, json!({"error": wanted}));
+    let body = |failure: &ProviderError| -> Value { serde_json::from_slice(&error(failure)).unwrap() };
+    let wanted = json!({"message": "slow", "type": "rate_limit_error", "param": null, "code": "429"});
+    assert_eq!(
+        body(&failure),
+        json!({"status": "failure", "message": "slow", "error": wanted, "error_origin_level": "api_error"})
+    );
+    let named =
+        ProviderError { code: Some("context_length_exceeded".to_owned()), ..ProviderError::default() };
+    let body = body(&named);
+    assert_eq!(
+        (&body["error"]["type"], &body["error"]["code"]),
+        (&json!("APIError"), &json!("context_length_exceeded"))
+    );
 }
