@@ -231,7 +231,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
     }
     housekeeping(&gateway)?;
     verify_audit(&store)?;
-    keep_audit(&gateway)?;
+    keep_audit(&gateway, &usage)?;
     let listeners = vec![
         listen::accept_on(&gateway, main, front::Surface::Main),
         listen::accept_on(&gateway, admin, front::Surface::AdminSocket),
@@ -267,6 +267,11 @@ fn ops_view(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> ops::View {
                     "Usage records of calls in flight or not on disk yet.",
                     count(usage.taken()),
                 ),
+                (
+                    "gateway_last_uses_unrecorded_total",
+                    "Uses of tokens whose time was not kept, because those of too many tokens are.",
+                    usage.unrecorded_uses(),
+                ),
                 ("gateway_store_revision", "Revision of the published state.", store.revision()),
                 (
                     "gateway_log_lines_dropped_total",
@@ -293,9 +298,10 @@ fn verify_audit(store: &Arc<Store>) -> std::io::Result<()> {
 }
 
 /// Writes refused attempts into the audit log when their minute is over, rotates the tokens that
-/// are due, and removes old records each hour. On a thread of its own, since it waits for the disk.
-fn keep_audit(gateway: &Arc<Gateway>) -> std::io::Result<()> {
-    let gateway = Arc::clone(gateway);
+/// are due, and each hour removes old records and forgets the last uses of tokens that are no more. On a thread of its
+/// own, since it waits for the disk.
+fn keep_audit(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> std::io::Result<()> {
+    let (gateway, usage) = (Arc::clone(gateway), Arc::clone(usage));
     std::thread::Builder::new().name("audit-keeper".to_owned()).spawn(move || {
         let (mut prune_at_ms, mut rotate_at_ms) = (0, 0);
         loop {
@@ -306,6 +312,10 @@ fn keep_audit(gateway: &Arc<Gateway>) -> std::io::Result<()> {
             }
             if monotonic_ms() >= prune_at_ms && !gateway.manage.prune_audit(UnixMillis::now()) {
                 prune_at_ms = monotonic_ms().saturating_add(PRUNE_INTERVAL_MS);
+                usage.forget_tokens(|| {
+                    let world = gateway.relay.store.snapshot();
+                    move |id| world.token_of_id(id).is_some()
+                });
             }
             // No revision is past this one: it waits, and is not in the way of anything.
             gateway.relay.store.wait_for_revision(u64::MAX, AUDIT_INTERVAL);

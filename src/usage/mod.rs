@@ -160,6 +160,20 @@ impl Usage {
         self.shared.last_used.see(token, now);
     }
 
+    /// Forgets when tokens that are no more were last used. `state` gives what tells whether a token is there, of the
+    /// present state each time.
+    pub fn forget_tokens<K: Fn(&TokenId) -> bool>(&self, state: impl Fn() -> K) {
+        let forgotten = self.shared.last_used.forget(state);
+        if forgotten > 0 {
+            log::debug!("the last uses of {forgotten} tokens that are no more were forgotten");
+        }
+    }
+
+    /// Uses of tokens whose time was not kept, because those of too many are.
+    pub fn unrecorded_uses(&self) -> u64 {
+        self.shared.last_used.unrecorded()
+    }
+
     /// Places taken: calls in flight and records that are not on disk yet.
     pub fn taken(&self) -> usize {
         self.shared.taken.load(Ordering::Acquire)

@@ -246,3 +246,27 @@ fn what_a_crash_leaves_is_read() {
     assert_eq!(calls(&UsageFile::new(&crashed.0).report(&by(&[])).unwrap()), expected(&[("", 5)]));
     assert_eq!(calls(&Usage::start(&crashed.0, &config()).report(&by(&[])).unwrap()), expected(&[("", 5)]));
 }
+
+#[test]
+fn the_last_use_of_a_deleted_token_leaves_the_disk() {
+    let folder = Folder::new();
+    let [kept, gone] = ["keptkeptkept", "gonegonegone"].map(|id| TokenId::parse(id).unwrap());
+    let start = || {
+        let usage = Usage::start(&folder.0, &config());
+        usage.flush(Duration::from_secs(60)).unwrap();
+        usage
+    };
+    let usage = start();
+    usage.token_used(&kept, UnixMillis::now());
+    usage.token_used(&gone, UnixMillis::now());
+    usage.close();
+    let usage = start();
+    assert!(usage.last_used(&gone).is_some());
+    usage.forget_tokens(|| |id: &TokenId| *id == kept);
+    assert!(usage.last_used(&gone).is_none());
+    usage.close();
+    let usage = start();
+    assert!(usage.last_used(&kept).is_some());
+    assert!(usage.last_used(&gone).is_none());
+    assert_eq!(usage.unrecorded_uses(), 0);
+}

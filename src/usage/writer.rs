@@ -180,7 +180,10 @@ impl Writer {
             self.transact(|transaction| {
                 let mut table = transaction.open_table(LAST_USED)?;
                 for (id, minute) in &changed {
-                    table.insert(id, *minute)?;
+                    match minute {
+                        Some(minute) => table.insert(id, *minute)?,
+                        None => table.remove(id)?,
+                    };
                 }
                 Ok(())
             })
