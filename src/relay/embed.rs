@@ -10,16 +10,39 @@ use crate::domain::{Outcome, Protocol, TokenCounts, TokenOrigin};
 use crate::failure::Failure;
 use crate::http::Connection;
 use crate::relay::meter::Meter;
-use crate::translate::back::{converse, gemini};
+use crate::translate::back::{converse, gemini, invoke};
 use crate::translate::embedding::{self, EmbeddingAnswer, EmbeddingRequest};
 use crate::translate::{Back, Dropped, Front, Invalid, Target, Unreadable};
-use crate::upstream::address;
+use crate::upstream::{Exchange, address};
 
-/// What one request comes to at its provider: one call, or one for each text.
+/// What one request comes to at its provider: one call, or one for some of the texts each.
 struct Calls {
     target: String,
     bodies: Vec<Vec<u8>>,
     dropped: Dropped,
+    answers: Answers,
+}
+
+/// Whose form the answers have.
+#[derive(Clone, Copy)]
+enum Answers {
+    /// Of a model on Bedrock.
+    Invoked(invoke::Dialect),
+    /// Of Google, for so many texts.
+    Google(usize),
+}
+
+impl Answers {
+    fn read(self, body: &[u8], exchange: &Exchange) -> Result<EmbeddingAnswer, Unreadable> {
+        match self {
+            Self::Google(inputs) => gemini::embedding::read(body, inputs),
+            Self::Invoked(dialect) => {
+                let header = exchange.head().headers.one(invoke::TOKENS_HEADER);
+                let tokens = header.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+                invoke::read(dialect, body, tokens)
+            }
+        }
+    }
 }
 
 impl Relay {
@@ -70,21 +93,13 @@ impl Relay {
                 return translated::failed(onward, connection, exchange, Front::Chat, back);
             }
             let body = translated::read_whole(&mut onward, connection, &mut exchange)?;
-            let header = |name: &str| {
-                let value = exchange.head().headers.one(name)?;
-                std::str::from_utf8(value).ok().map(str::to_owned)
-            };
-            match understand(back, &body.bytes, &header, &request, &target) {
-                Ok(part) => read.push(part),
-                Err(Unreadable) => {
-                    onward.meter.outcome(Outcome::ProviderFailed);
-                    return Err(Refusal::after_body(Failure::UpstreamUnreadable { account: onward.account }));
-                }
-            }
+            let part = calls.answers.read(&body.bytes, &exchange);
+            read.push(part.map_err(|Unreadable| unreadable(&mut onward))?);
             last = Some(exchange);
         }
         let Some(exchange) = last else { return Err(Refusal::after_body(Failure::Internal)) };
-        let whole = joined(read);
+        let whole =
+            invoke::join(read, request.inputs.len()).map_err(|Unreadable| unreadable(&mut onward))?;
         if let Some(input) = whole.input_tokens {
             onward.meter.tokens(TokenCounts {
                 input,
@@ -104,29 +119,20 @@ fn build(
     target: &Target<'_>,
 ) -> Result<Calls, Invalid> {
     if back == Back::Converse {
-        let _ = converse::path(route.model_id(), converse::Operation::Invoke);
-        return Err(Invalid::new("input", "not yet"));
+        let built = invoke::build(request, target)?;
+        let path = converse::path(route.model_id(), converse::Operation::Invoke);
+        let target = format!("{}{path}", route.account.endpoint.path);
+        let answers = Answers::Invoked(built.dialect);
+        return Ok(Calls { target, bodies: built.bodies, dropped: built.dropped, answers });
     }
     let built = gemini::embedding::build(request, target)?;
     let target = address::google(&route.account, route.spec(), built.method)?;
-    Ok(Calls { target, bodies: vec![built.body], dropped: built.dropped })
+    let answers = Answers::Google(request.inputs.len());
+    Ok(Calls { target, bodies: vec![built.body], dropped: built.dropped, answers })
 }
 
-fn understand(
-    back: Back,
-    body: &[u8],
-    header: &dyn Fn(&str) -> Option<String>,
-    request: &EmbeddingRequest,
-    target: &Target<'_>,
-) -> Result<EmbeddingAnswer, Unreadable> {
-    match back {
-        Back::Converse => { let _ = (header, target); Err(Unreadable) }
-        _ => gemini::embedding::read(body, request.inputs.len()),
-    }
-}
-
-/// The vectors of all calls, in order; tokens only where each call said them.
-fn joined(parts: Vec<EmbeddingAnswer>) -> EmbeddingAnswer {
-    let input_tokens = parts.iter().map(|part| part.input_tokens).sum();
-    EmbeddingAnswer { vectors: parts.into_iter().flat_map(|part| part.vectors).collect(), input_tokens }
+/// The provider answered with something that is no answer.
+fn unreadable(onward: &mut Onward<'_, '_, '_>) -> Refusal {
+    onward.meter.outcome(Outcome::ProviderFailed);
+    Refusal::after_body(Failure::UpstreamUnreadable { account: onward.account.clone() })
 }

@@ -16,6 +16,8 @@ const MAX_CALLS: usize = 96;
 const MAX_COHERE_TEXTS: usize = 96;
 /// `provider_options` of one request.
 const MAX_OPTIONS: usize = 32;
+/// Where Bedrock says how many tokens an input had, when the answer's body does not.
+pub const TOKENS_HEADER: &str = "x-amzn-bedrock-input-token-count";
 /// Numbers in one vector, above any model's.
 const MAX_DIMENSIONS: usize = 65_536;
 
