@@ -386,6 +386,7 @@ fn what_can_not_begin_or_end_a_conversation() {
         saying(vec![turn(Role::Assistant, vec![text("a")])]),
         with(vec![]),
         with(vec![text(" \n")]),
+        with(vec![text("a"), result("1", vec![])]),
         saying(vec![turn(Role::System, vec![image("image/png", "AAAA")])]),
         saying(vec![
             turn(Role::User, vec![text("a")]),
