@@ -445,3 +445,22 @@ fn tokens_are_counted_by_what_is_said() {
         assert!(read_count(body.as_bytes()).is_err(), "{body}");
     }
 }
+
+#[test]
+fn results_come_first_in_the_message_of_several_turns() {
+    let conversation = saying(vec![
+        turn(Role::User, vec![text("?")]),
+        turn(Role::Assistant, vec![call("1", "a", ""), call("2", "a", ""), call("3", "a", "")]),
+        turn(Role::User, vec![text("x"), result("1", vec![])]),
+        turn(Role::User, vec![text("y"), result("2", vec![])]),
+        turn(Role::User, vec![result("3", vec![]), text("z")]),
+    ]);
+    let value = body(CLAUDE, &conversation);
+    let order: Vec<&str> = value["messages"][2]["content"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|block| block["text"].as_str().or(block["toolResult"]["toolUseId"].as_str()).unwrap())
+        .collect();
+    assert_eq!(order, ["1", "2", "3", "x", "y", "z"]);
+}
