@@ -120,7 +120,10 @@ fn understand(
     target: &Target<'_>,
 ) -> Result<EmbeddingAnswer, Unreadable> {
     match back {
-        Back::Converse => { let _ = (header, target); Err(Unreadable) }
+        Back::Converse => {
+            let _ = (header, target);
+            Err(Unreadable)
+        }
         _ => gemini::embedding::read(body, request.inputs.len()),
     }
 }
