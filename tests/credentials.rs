@@ -1,5 +1,15 @@
 //! What the gateway shows to providers, and whom it asks for it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test fails loudly and may block its own thread"
+)]
+
 mod support;
 
 use std::time::Duration;
