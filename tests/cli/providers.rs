@@ -243,3 +243,41 @@ fn a_client_certificate_comes_with_its_key_and_stays_at_its_place() {
         assert!(!text.contains(secret) && !text.contains("PRIVATE KEY"), "{text}");
     }
 }
+
+#[test]
+fn secrets_of_manifests_are_read_on_the_callers_side() {
+    let folder = Folder::new();
+    let key = folder.write("key.txt", &format!("{MARK}\n"));
+    let google = folder.write(
+        "google.json",
+        &format!(
+            "{{\n\"type\": \"service_account\",\n\"client_email\": \"a@b.iam.gserviceaccount.com\",\n\"private_key\": \"{MARK}\",\n\"token_uri\": \"https://oauth2.googleapis.com/token\"\n}}\n"
+        ),
+    );
+    let (certificate, client_key) = pair(&folder, "client");
+    let manifests = folder.write(
+        "all.yaml",
+        &format!(
+            "type: provider-account/google-vertex\nname: vertex\nregion: eu\nproject_id: p\nauth_data:\n  type: key-file\n  key_file_content: {{from_file: {google}}}\nintegrations: []\n---\n\
+             type: provider-account/self-hosted-model\nname: lab\n\
+             tls_settings: {{client_cert: {{from_file: {certificate}}}, client_key: {{from_file: {client_key}}}}}\n\
+             integrations:\n  - type: integration/model/self-hosted-model\n    name: q\n    hosted_model_name: q\n    model_types: [chat]\n    url: https://q.x.io/v1\n\
+             \x20   auth_data: {{type: header, headers: {{X-Key: {{from_file: {key}}}}}}}\n"
+        ),
+    );
+    folder.ok(&["apply", "-f", &manifests]);
+    let lab = folder.json(&["provider", "show", "lab"]);
+    assert_eq!(lab["integrations"][0]["manifest"]["auth_data"]["headers"]["x-key"], "***");
+    assert_eq!(lab["manifest"]["tls_settings"]["client_key"], "***");
+    assert_eq!(folder.json(&["provider", "show", "vertex"])["hasApiKey"], true);
+    let twice = folder.ok(&["apply", "-f", &manifests]);
+    assert!(!twice.contains(MARK) && !twice.contains("PRIVATE KEY"), "{twice}");
+    for absent in ["key_file_content: {from_env: GATEWAY_TEST_UNSET}", "key_file_content: {from_file: /none}"]
+    {
+        let text = format!(
+            "type: provider-account/google-vertex\nname: v\nregion: eu\nproject_id: p\nauth_data:\n  type: key-file\n  {absent}\n"
+        );
+        let manifest = folder.write("absent.yaml", &text);
+        assert_ne!(code(&folder.admin(&["apply", "-f", &manifest])), 0, "{absent}");
+    }
+}
