@@ -2,6 +2,8 @@
 
 #[path = "../../src/http/chunked.rs"]
 mod chunked;
+#[path = "../../src/http/eventstream/mod.rs"]
+pub mod eventstream;
 #[path = "../../src/http/head.rs"]
 mod head;
 #[path = "../../src/http/sse.rs"]

@@ -20,6 +20,7 @@ use crate::translate::{
     Back, Capability, Front, Identity, Invalid, ProviderError, ReplyContext, Target, Translation, capability,
 };
 use crate::upstream::{Exchange, address};
+use crate::wire::usage::MemberScanner;
 
 /// The largest error body of a provider that is read.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
@@ -204,6 +205,11 @@ fn whole(
 ) -> Result<After, Refusal> {
     let body = read_whole(&mut onward, connection, &mut exchange)?;
     let Ok(answer) = asked.back.read(&body.bytes, &asked.context) else {
+        if asked.back == Back::OpenAi && names_an_error(&body.bytes) {
+            // Routers put errors into a 200.
+            let error = asked.back.error(200, &|_| None, &body.bytes);
+            return provider_error(onward, connection, exchange, asked.front, &error);
+        }
         onward.meter.outcome(Outcome::ProviderFailed);
         return Err(Refusal::after_body(Failure::UpstreamUnreadable { account: onward.account }));
     };
@@ -213,6 +219,13 @@ fn whole(
     }
     let text = asked.front.write(&answer, &asked.identity());
     write_json(onward, connection, exchange, &text)
+}
+
+/// Whether a body is an object with a member `error`.
+fn names_an_error(body: &[u8]) -> bool {
+    let mut scanner = MemberScanner::new("error", MAX_ERROR_BYTES);
+    scanner.feed(body);
+    scanner.value().is_some_and(|value| value.trim_ascii() != b"null")
 }
 
 /// Writes a whole answer that the gateway has made.

@@ -106,6 +106,8 @@ impl Translation {
                     reader.end(rest, &mut sink);
                 }
             }
+            // A message that is not whole was cut off, whatever came before it.
+            Reader::Messages(decoder, _) if decoder.rest_bytes() > 0 => {}
             Reader::Messages(_, reader) => reader.end(&mut sink),
         }
     }
