@@ -3,6 +3,7 @@
 
 use gateway_fuzz::pairs::{IDENTITY, context, pair};
 use gateway_fuzz::translate::Translation;
+use gateway_fuzz::translate::front::responses::Echo;
 use libfuzzer_sys::fuzz_target;
 
 const MAX_EVENT_BYTES: usize = 1 << 20;
@@ -12,7 +13,7 @@ fuzz_target!(|input: &[u8]| {
     let (front, back) = pair(*choice);
     let run = |step: usize| {
         let mut translation =
-            Translation::new(front, back, &IDENTITY, true, context(*choice), MAX_EVENT_BYTES);
+            Translation::new(front, back, &IDENTITY, (true, Echo::default()), context(*choice), MAX_EVENT_BYTES);
         let mut out = Vec::new();
         for piece in bytes.chunks(step) {
             translation.push(piece, &mut out);

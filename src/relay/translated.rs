@@ -16,6 +16,7 @@ use crate::http::{BufferedBody, Connection};
 use crate::relay::meter::Meter;
 use crate::token;
 use crate::translate::back::gemini::claude;
+use crate::translate::front::responses::Echo;
 use crate::translate::{
     Back, Capability, Front, Identity, Invalid, ProviderError, ReplyContext, Target, Translation, capability,
 };
@@ -31,6 +32,7 @@ struct Asked {
     back: Back,
     context: ReplyContext,
     include_usage: bool,
+    echo: Echo,
     unique: String,
     model: String,
 }
@@ -91,6 +93,7 @@ impl Relay {
             back,
             context: built.context,
             include_usage: conversation.include_usage,
+            echo: front.echo(&call.body.bytes),
             unique: token::random_id().map_err(|_| Refusal::after_body(Failure::Internal))?,
             model: call.model.clone(),
         };
@@ -119,7 +122,7 @@ impl Relay {
                 front,
                 back,
                 &asked.identity(),
-                asked.include_usage,
+                (asked.include_usage, asked.echo.clone()),
                 asked.context.clone(),
                 self.upstreams.limits().max_answer_bytes,
             );
@@ -217,7 +220,7 @@ fn whole(
     if let Some(tokens) = answer.tokens {
         onward.meter.tokens(tokens.counts());
     }
-    let text = asked.front.write(&answer, &asked.identity());
+    let text = asked.front.write(&answer, &asked.identity(), &asked.echo);
     write_json(onward, connection, exchange, &text)
 }
 

@@ -198,9 +198,9 @@ pub fn inspect(body: &[u8]) -> Result<Inspected, InvalidRequest> {
     for (name, value) in [("models", models), ("fallbacks", fallbacks)] {
         if value.is_some_and(|value| value.get() != "null") {
             // Routers behind one key take these as other models to answer in place of the one that was granted.
-            return Err(InvalidRequest(format!(
-                "'{name}' is not taken: a call is for the one model that 'model' names"
-            ).into()));
+            return Err(InvalidRequest(
+                format!("'{name}' is not taken: a call is for the one model that 'model' names").into(),
+            ));
         }
     }
     let base = body.as_ptr().addr();
