@@ -79,8 +79,14 @@ fn decoded(base64: &str) -> Vec<u8> {
 /// What a front writes for a recorded stream, and whether the provider's end was seen and was no error.
 fn translated(front: Front, recorded: &Recorded, piece: usize) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
-    let mut translation =
-        Translation::new(front, recorded.back, &IDENTITY, (true, Echo::default()), ReplyContext::default(), 1 << 20);
+    let mut translation = Translation::new(
+        front,
+        recorded.back,
+        &IDENTITY,
+        (true, Echo::default()),
+        ReplyContext::default(),
+        1 << 20,
+    );
     recorded.body.chunks(piece).for_each(|bytes| translation.push(bytes, &mut out));
     translation.body_ended(&mut out);
     (out, translation.is_finished() && !translation.has_errored())
@@ -163,7 +169,8 @@ fn recorded_answers_are_written_in_both_dialects() {
             panic!("{} can not be read", answer.name);
         };
         for (front, kind) in [(Front::Messages, "message"), (Front::Responses, "response")] {
-            let body: Value = serde_json::from_slice(&front.write(&read, &IDENTITY, &Echo::default())).unwrap();
+            let body: Value =
+                serde_json::from_slice(&front.write(&read, &IDENTITY, &Echo::default())).unwrap();
             let said = if front == Front::Messages { &body["type"] } else { &body["object"] };
             assert_eq!(said, kind, "{}", answer.name);
         }
