@@ -11,6 +11,8 @@
 pub mod clock;
 #[path = "../../src/domain/mod.rs"]
 pub mod domain;
+#[path = "../../src/failure.rs"]
+pub mod failure;
 pub mod http;
 #[path = "../../src/id.rs"]
 pub mod id;
