@@ -277,8 +277,34 @@ fn google_changes_an_assertion_for_a_token() {
     let asked = issuer.only_request();
     assert_eq!(asked.path(), "/token");
     assert_eq!(issuers::field(&asked, "assertion").unwrap().split('.').count(), 3);
+    let path = provider.requests()[0].path().to_owned();
+    let models = "/v1/projects/p/locations/europe-west4/publishers/google/models";
+    assert_eq!(path, format!("{models}/gemini-2.5-flash:generateContent"));
     let shown = house.gateway.admin_ok(&["--output", "json", "provider", "show", "main"]);
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
+    house.end();
+}
+
+#[test]
+fn claude_on_vertex_is_spoken_to_in_its_own_protocol() {
+    const ANSWER: &str = r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude-sonnet-4-5","content":[{"type":"text","text":"hello"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":12}}"#;
+    let issuer = issuers::oauth(HOUR);
+    let Some(file) = support::vectors::service_account_file(&format!("http://{}/token", issuer.addr)) else {
+        return;
+    };
+    let wanted = format!("Bearer {}", issuers::bearer(0));
+    let provider = strict(ANSWER, move |request| request.header("authorization").as_ref() == Some(&wanted));
+    let url = format!("http://{}/v1", provider.addr);
+    let create =
+        ["--type", "google-vertex", "--region", "europe-west4", "--project-id", "p", "--base-url", &url];
+    let house = House::new("", &Issuers::default(), &create, "anthropic/claude-sonnet-4-5@20250929", &file);
+    house.call_ok();
+    let request = provider.only_request();
+    let models = "/v1/projects/p/locations/europe-west4/publishers/anthropic/models";
+    assert_eq!(request.path(), format!("{models}/claude-sonnet-4-5@20250929:rawPredict"));
+    let body = request.json();
+    assert_eq!((&body["anthropic_version"], &body["model"]), (&json!("vertex-2023-10-16"), &Value::Null));
+    assert_eq!(request.header("anthropic-version"), None);
     house.end();
 }
 
