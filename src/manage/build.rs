@@ -355,11 +355,13 @@ fn build_team(draft: &mut Draft, view: &View, spec: &TeamSpec, manifest: &Value)
 
 fn build_settings(draft: &mut Draft, view: &View, spec: &SettingsSpec) {
     let old = view.world.settings();
-    let settings = Settings {
+    let mut settings = Settings {
         pat_max_validity_days: spec.pat_max_validity_days.unwrap_or(old.pat_max_validity_days),
         pat_may_mint: spec.pat_may_mint.unwrap_or(old.pat_may_mint),
         audit_retention_days: spec.audit_retention_days.unwrap_or(old.audit_retention_days),
+        pat_ended_until: old.pat_ended_until,
     };
+    settings.keep_ended(old, view.now);
     if settings == **old {
         return;
     }

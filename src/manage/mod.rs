@@ -219,7 +219,8 @@ impl Manage {
             log::error!("a change that is tried holds an object that can not be used: {error}");
             Failure::Internal
         })?;
-        Ok(access_diff::diff(&view.world, &after, change, view.now))
+        let diff = access_diff::diff(&view.world, &after, change, view.now);
+        Ok(diff.seen_by(&view.principal, &view.world, &after))
     }
 
     /// Runs one operation to its end: `build` decides on a state, and what it drafts is committed. When the
@@ -237,6 +238,9 @@ impl Manage {
                 && let Some(actor) = view.world.user(user.email.as_str())
             {
                 draft.check_actor(actor);
+                if !authz::is_admin(&view.principal) {
+                    draft.check_manager(&view);
+                }
             }
             let Some(change) = draft.into_change() else { return Ok(answer) };
             if let Some(trial) = &self.trial {

@@ -98,8 +98,7 @@ impl Relay {
             last = Some(exchange);
         }
         let Some(exchange) = last else { return Err(Refusal::after_body(Failure::Internal)) };
-        let whole =
-            invoke::join(read, request.inputs.len()).map_err(|Unreadable| unreadable(&mut onward))?;
+        let whole = invoke::join(read, request.inputs.len()).map_err(|Unreadable| unreadable(&mut onward))?;
         if let Some(input) = whole.input_tokens {
             onward.meter.tokens(TokenCounts {
                 input,

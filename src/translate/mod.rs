@@ -18,8 +18,8 @@ mod dialect;
 pub mod embedding;
 pub mod front;
 mod json_text;
-mod stream;
 mod members;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod unsupported;
