@@ -54,6 +54,11 @@ impl Draft {
         }
     }
 
+    /// Whether something was drafted of the object at a key already.
+    pub(super) fn writes(&self, key: &Key) -> bool {
+        self.written.contains(key)
+    }
+
     /// Removes the object of that revision.
     pub(super) fn delete(&mut self, key: Key, revision: u64) {
         if self.written.insert(key.clone()) {

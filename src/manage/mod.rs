@@ -50,7 +50,7 @@ use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
 use crate::id::InvalidName;
-use crate::store::{Change, CommitError, Store, World};
+use crate::store::{Change, CommitError, Key, Store, World};
 use crate::usage::UsageReader;
 
 use draft::Draft;
@@ -238,6 +238,10 @@ impl Manage {
                 && let Some(actor) = view.world.user(user.email.as_str())
             {
                 draft.check_actor(actor);
+                // Nor is anything done with a token after it was revoked.
+                if let Some(token) = view.principal.token_id().and_then(|id| view.world.token_of_id(id)) {
+                    draft.check(Key::token(token.id.as_str()), token.revision);
+                }
                 if !authz::is_admin(&view.principal) {
                     draft.check_manager(&view);
                 }

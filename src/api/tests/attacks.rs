@@ -230,3 +230,67 @@ fn a_list_of_grants_is_the_same_as_one_by_one() {
         assert_eq!(own["pagination"]["total"], count, "{who}");
     }
 }
+
+/// Whatever ends, the log says so: also the older tokens that a new secret takes along.
+#[test]
+fn every_token_that_a_new_secret_ends_is_in_the_log() {
+    let house = House::furnished();
+    let id = |answer: Value| answer["data"]["id"].as_str().unwrap_or_default().to_owned();
+    let first = id(house.done("GET", "/virtual-accounts/app/token", Value::Null));
+    let anew = |minutes: u64| {
+        let body = json!({"gracePeriodInMinutes": minutes});
+        id(house.done("POST", "/virtual-accounts/app/regenerate-token", body))
+    };
+    let second = anew(60);
+    let entries = |action: &str| {
+        let log = house.done("GET", &format!("/audit?action={action}"), Value::Null);
+        log["data"].as_array().unwrap().clone()
+    };
+    assert!(entries("token.shorten").is_empty(), "nothing else ended: {:?}", entries("token.shorten"));
+    anew(90);
+    assert!(entries("token.shorten").is_empty(), "a longer grace is none for the first");
+    anew(0);
+    let ended: Vec<String> =
+        entries("token.shorten").iter().map(|entry| entry["resource"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ended.len(), 2, "{ended:?}");
+    for old in [first, second] {
+        assert!(ended.contains(&format!("token/{old}")), "{old} of {ended:?}");
+    }
+}
+
+/// Entries can be large, so that a page of them is bounded by its bytes too, and nothing is left out.
+#[test]
+fn a_page_of_the_log_is_bounded_by_its_bytes() {
+    let house = House::furnished();
+    let text = "x".repeat(100_000);
+    for number in 0..100 {
+        let entry = crate::domain::AuditEntry {
+            at: UnixMillis::now(),
+            actor: "user:root@x.io".into(),
+            token_id: None,
+            source: crate::domain::AuditSource::Api,
+            refused: None,
+            count: 1,
+            action: "big".into(),
+            resource: format!("big/{number}"),
+            before: json!(text),
+            after: Value::Null,
+        };
+        house.manage.store.commit(Change { writes: Vec::new(), audit: vec![entry] }).unwrap();
+    }
+    let (mut before, mut found, mut pages) = (String::new(), Vec::new(), 0);
+    loop {
+        let page =
+            house.call(Some(&LOCAL), "GET", &format!("/audit?action=big&limit=1000&before={before}"), b"");
+        assert!(page.body.len() < 5_000_000, "{}", page.body.len());
+        pages += 1;
+        let page: Value = serde_json::from_str(&page.body).unwrap();
+        found.extend(page["data"].as_array().unwrap().iter().map(|entry| entry["resource"].clone()));
+        match page["pagination"]["before"].as_u64() {
+            Some(next) => before = next.to_string(),
+            None => break,
+        }
+    }
+    assert_eq!(found, (0..100).rev().map(|number| json!(format!("big/{number}"))).collect::<Vec<_>>());
+    assert!(pages > 2, "{pages}");
+}

@@ -172,3 +172,24 @@ fn nothing_is_done_by_one_who_manages_no_longer() {
         assert_eq!(later, 0, "changes by {who} after they managed no longer, in round {round}");
     }
 }
+
+#[test]
+fn nothing_is_done_with_a_token_after_its_revocation() {
+    for round in 0..ROUNDS {
+        let house = House::furnished();
+        let (_, id, admin) = house.token("admin@x.io", "key");
+        together(
+            || {
+                (0..)
+                    .map(|number| json!({"email": format!("new-{number}@x.io")}))
+                    .map(|body| house.ask(&admin, "POST", "/users/register", body).0)
+                    .find(|status| *status == 401)
+                    .unwrap()
+            },
+            || house.ask(&LOCAL, "DELETE", &format!("/tokens/{id}"), Value::Null).0,
+        );
+        let log = house.done("GET", "/audit?limit=1000", Value::Null);
+        let log = log["data"].as_array().unwrap();
+        assert_eq!(log[0]["action"], "token.revoke", "the last thing, in round {round}: {:?}", log[0]);
+    }
+}
