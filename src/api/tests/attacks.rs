@@ -294,3 +294,59 @@ fn a_page_of_the_log_is_bounded_by_its_bytes() {
     assert_eq!(found, (0..100).rev().map(|number| json!(format!("big/{number}"))).collect::<Vec<_>>());
     assert!(pages > 2, "{pages}");
 }
+
+/// A trial of each of these changes nothing, and says what would be.
+#[test]
+fn trials_of_roles_activation_models_and_tokens() {
+    let house = House::furnished();
+    let (_, id, keeper) = house.token("keeper@x.io", "key");
+    house.done("PATCH", "/users/deactivate", json!({"email": "access@x.io"}));
+    let before = house.manage.store.snapshot().revision();
+    let admin = json!({"email": "plain@x.io", "roles": ["tenant-admin"], "dryRun": true});
+    let gained = lines(&house.done("PATCH", "/users/roles", admin.clone()));
+    assert!(gained.contains(&"user:plain@x.io other/gpt".to_owned()), "{gained:?}");
+    let activated = house.done("PATCH", "/users/activate", json!({"email": "access@x.io", "dryRun": true}));
+    assert_eq!(lines(&activated), ["user:access@x.io main/gpt", "user:access@x.io main/org/small"]);
+    let added = json!({"manifest": model("new"), "dryRun": true});
+    let (status, answer) = house.ask(&keeper, "POST", "/provider-accounts/main/models", added.clone());
+    assert_eq!(status, 200, "{answer}");
+    assert!(lines(&answer).contains(&"user:keeper@x.io main/new".to_owned()), "{answer}");
+    let path = format!("/tokens/{id}?dryRun=true");
+    assert_eq!(house.done("DELETE", &path, Value::Null)["access"]["loses"], json!([]));
+    assert_eq!(house.manage.store.snapshot().revision(), before);
+    // What is refused is refused in a trial too.
+    assert_eq!(house.ask(&keeper, "PATCH", "/users/roles", admin).0, 404);
+    assert_eq!(house.ask(&keeper, "POST", "/provider-accounts/other/models", added).0, 404);
+    house.refused(404, "DELETE", "/tokens/000000000000?dryRun=true", Value::Null);
+    house.refused(400, "DELETE", &format!("/tokens/{id}?dryRun=perhaps"), Value::Null);
+}
+
+#[test]
+fn teams_that_one_manages() {
+    let house = House::furnished();
+    let names = |who: &crate::domain::Principal, query: &str| {
+        let (status, answer) = house.ask(who, "GET", &format!("/teams/user{query}"), Value::Null);
+        assert_eq!(status, 200, "{answer}");
+        let names =
+            answer["data"].as_array().unwrap().iter().map(|team| team["id"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let (_, _, lead) = house.token("lead@x.io", "key");
+    let (_, _, access) = house.token("access@x.io", "key");
+    assert_eq!(
+        (names(&lead, "?role=manager"), names(&access, "")),
+        (vec!["search".to_owned()], vec!["search".to_owned()])
+    );
+    assert!(names(&access, "?role=manager").is_empty());
+    assert_eq!(names(&LOCAL, "?role=manager"), ["hidden", "search"]);
+    house.refused(400, "GET", "/teams/user?role=member", Value::Null);
+}
+
+#[test]
+fn a_filter_that_is_not_understood_is_refused() {
+    let house = House::furnished();
+    let (_, _, plain) = house.token("plain@x.io", "key");
+    house.refused(422, "GET", "/virtual-accounts?filter=%7B%7D", Value::Null);
+    house.done("GET", "/virtual-accounts?filter=", Value::Null);
+    assert_eq!(house.ask(&plain, "GET", "/virtual-accounts?filter=%7B%7D", Value::Null).0, 403);
+}
