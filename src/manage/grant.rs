@@ -150,7 +150,7 @@ pub(super) fn find<'v>(
     role: Role,
     target: &Target,
 ) -> Option<&'v Versioned<Grant>> {
-    view.world.grants_of(subject).iter().find(|grant| grant.role == role && grant.target == *target)
+    view.world.grant(subject, role, target)
 }
 
 pub(super) fn check_role(subject: &Subject, role: Role, target: &Target) -> Result<(), Failure> {
