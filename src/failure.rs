@@ -193,7 +193,8 @@ impl Failure {
             | Self::UnsupportedMediaType(text)
             | Self::NotImplemented(text)
             | Self::Unavailable(text) => text.clone(),
-            Self::InvalidField { message, .. } => message.clone().into(),
+            Self::InvalidField { field, message } if message.contains(field.as_str()) => message.clone().into(),
+            Self::InvalidField { field, message } => format!("{field}: {message}").into(),
             Self::Unauthenticated => {
                 "Unauthorized: send a valid gateway token as 'Authorization: Bearer tfy_...'".into()
             }

@@ -171,6 +171,8 @@ const ROWS: &[&str] = &[
     "POST audio/speech",
     "POST audio/transcriptions",
     "POST audio/translations",
+    "POST messages",
+    "POST messages/count_tokens",
     "GET models",
     "GET models/{id} | main/m",
     "GET models/{id} | main/n",
@@ -671,6 +673,7 @@ fn declared() -> BTreeSet<String> {
     let relay = std::fs::read_to_string(root().join("src/relay/endpoint.rs")).unwrap();
     let relay = relay.split("#[cfg(test)]").next().unwrap();
     for line in relay.lines().map(str::trim) {
+        let line = line.find("endpoint(\"").map_or(line, |at| &line[at..]);
         if line.starts_with("path: \"") || line.starts_with("endpoint(\"") {
             found.insert(format!("POST {}", quoted(line, 1).unwrap()));
         }

@@ -16,10 +16,12 @@ use crate::http::{BufferedBody, Connection};
 use crate::relay::meter::Meter;
 use crate::token;
 use crate::translate::back::gemini::claude;
+use crate::translate::front::responses::Echo;
 use crate::translate::{
     Back, Capability, Front, Identity, Invalid, ProviderError, ReplyContext, Target, Translation, capability,
 };
 use crate::upstream::{Exchange, address};
+use crate::wire::usage::MemberScanner;
 
 /// The largest error body of a provider that is read.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
@@ -30,6 +32,7 @@ struct Asked {
     back: Back,
     context: ReplyContext,
     include_usage: bool,
+    echo: Echo,
     unique: String,
     model: String,
 }
@@ -90,6 +93,7 @@ impl Relay {
             back,
             context: built.context,
             include_usage: conversation.include_usage,
+            echo: front.echo(&call.body.bytes),
             unique: token::random_id().map_err(|_| Refusal::after_body(Failure::Internal))?,
             model: call.model.clone(),
         };
@@ -118,7 +122,7 @@ impl Relay {
                 front,
                 back,
                 &asked.identity(),
-                asked.include_usage,
+                (asked.include_usage, asked.echo.clone()),
                 asked.context.clone(),
                 self.upstreams.limits().max_answer_bytes,
             );
@@ -204,6 +208,11 @@ fn whole(
 ) -> Result<After, Refusal> {
     let body = read_whole(&mut onward, connection, &mut exchange)?;
     let Ok(answer) = asked.back.read(&body.bytes, &asked.context) else {
+        if asked.back == Back::OpenAi && names_an_error(&body.bytes) {
+            // Routers put errors into a 200.
+            let error = asked.back.error(200, &|_| None, &body.bytes);
+            return provider_error(onward, connection, exchange, asked.front, &error);
+        }
         onward.meter.outcome(Outcome::ProviderFailed);
         return Err(Refusal::after_body(Failure::UpstreamUnreadable { account: onward.account }));
     };
@@ -211,8 +220,15 @@ fn whole(
     if let Some(tokens) = answer.tokens {
         onward.meter.tokens(tokens.counts());
     }
-    let text = asked.front.write(&answer, &asked.identity());
+    let text = asked.front.write(&answer, &asked.identity(), &asked.echo);
     write_json(onward, connection, exchange, &text)
+}
+
+/// Whether a body is an object with a member `error`.
+fn names_an_error(body: &[u8]) -> bool {
+    let mut scanner = MemberScanner::new("error", MAX_ERROR_BYTES);
+    scanner.feed(body);
+    scanner.value().is_some_and(|value| value.trim_ascii() != b"null")
 }
 
 /// Writes a whole answer that the gateway has made.

@@ -52,8 +52,16 @@ enum StreamOptions {
 }
 
 /// The keys of a body that matter to a decision, in lower case as they must be written.
-const BODY_KEYS: [&str; 6] =
-    ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens"];
+const BODY_KEYS: [&str; 8] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "models",
+    "fallbacks",
+];
 
 /// Whether a lenient reader could take one name for the other: they differ in case only, with the two letters
 /// outside ASCII whose case folding lands in it.
@@ -177,8 +185,24 @@ fn place(of: &str, within: usize) -> Range<usize> {
 /// What is wrong, for the caller.
 pub fn inspect(body: &[u8]) -> Result<Inspected, InvalidRequest> {
     let text = std::str::from_utf8(body).map_err(|_| InvalidRequest("The body is not UTF-8".into()))?;
-    let [raw_model, stream, stream_options, max_tokens, max_completion_tokens, max_output_tokens] =
-        members(text, BODY_KEYS).map_err(|error| invalid_json(&error))??;
+    let [
+        raw_model,
+        stream,
+        stream_options,
+        max_tokens,
+        max_completion_tokens,
+        max_output_tokens,
+        models,
+        fallbacks,
+    ] = members(text, BODY_KEYS).map_err(|error| invalid_json(&error))??;
+    for (name, value) in [("models", models), ("fallbacks", fallbacks)] {
+        if value.is_some_and(|value| value.get() != "null") {
+            // Routers behind one key take these as other models to answer in place of the one that was granted.
+            return Err(InvalidRequest(
+                format!("'{name}' is not taken: a call is for the one model that 'model' names").into(),
+            ));
+        }
+    }
     let base = body.as_ptr().addr();
     let number = |raw: Option<&RawValue>| raw.and_then(|raw| raw.get().parse().ok());
     let raw_model = raw_model.ok_or(InvalidRequest(

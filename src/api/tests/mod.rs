@@ -13,6 +13,7 @@ mod races;
 mod rotation;
 mod shapes;
 mod tokens;
+mod wrong_accounts;
 
 use std::sync::{Arc, Mutex};
 

@@ -197,16 +197,15 @@ struct TitanReply {
 }
 
 #[derive(Debug, Deserialize)]
-struct CohereReply {
-    embeddings: CohereVectors,
+struct CohereReply<'a> {
+    /// A list of vectors, or lists by type.
+    #[serde(borrow)]
+    embeddings: &'a RawValue,
 }
 
-/// By type where types were asked for, else bare.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum CohereVectors {
-    Bare(Vec<Vec<f32>>),
-    ByType { float: Vec<Vec<f32>> },
+struct ByType {
+    float: Vec<Vec<f32>>,
 }
 
 /// Reads one answer. `input_tokens` is the answer's header `x-amzn-bedrock-input-token-count`, where Cohere's count
@@ -224,8 +223,14 @@ pub fn read(dialect: Dialect, body: &[u8], input_tokens: Option<u64>) -> Result<
             }
         }
         Dialect::CohereV3 | Dialect::CohereV4 => {
-            let reply: CohereReply = serde_json::from_slice(body).map_err(|_| Unreadable)?;
-            let (CohereVectors::Bare(vectors) | CohereVectors::ByType { float: vectors }) = reply.embeddings;
+            let reply: CohereReply<'_> = serde_json::from_slice(body).map_err(|_| Unreadable)?;
+            let text = reply.embeddings.get();
+            let vectors = if text.starts_with('[') {
+                serde_json::from_str(text)
+            } else {
+                serde_json::from_str::<ByType>(text).map(|by_type| by_type.float)
+            };
+            let vectors: Vec<Vec<f32>> = vectors.map_err(|_| Unreadable)?;
             EmbeddingAnswer { vectors, input_tokens }
         }
     };

@@ -94,7 +94,7 @@ fn events_of(context: &ReplyContext, body: &str) -> Vec<String> {
     let whole = events(context, &[body.as_bytes()]);
     let bytes: Vec<&[u8]> = body.as_bytes().chunks(1).collect();
     assert_eq!(events(context, &bytes), whole, "byte by byte");
-    if body.len() < 3_000 {
+    if body.len() < 1_500 {
         for at in 0..body.len() {
             let (a, b) = body.as_bytes().split_at(at);
             assert_eq!(events(context, &[a, b]), whole, "cut at {at}");
