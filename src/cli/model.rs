@@ -26,6 +26,7 @@ pub struct Model {
 
 #[derive(FromArgs)]
 #[argh(subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Verb {
     Add(Add),
     List(List),

@@ -69,6 +69,9 @@ impl std::fmt::Display for WorldError {
     }
 }
 
+/// What makes a grant this one and no other.
+type Given = (Subject, Role, Target);
+
 /// One state of everything. One of these decides a whole call.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -84,7 +87,7 @@ pub struct World {
     tokens_by_owner: Named<Owner, Arc<Vec<TokenId>>>,
     grants: Named<Subject, Arc<GrantsOf>>,
     /// Those that a manifest gave, by its `type/name`: many are applied together, and each asks for its own.
-    grants_by_manifest: Named<String, Arc<BTreeSet<(Subject, Role, Target)>>>,
+    grants_by_manifest: Named<String, Arc<BTreeSet<Given>>>,
     settings: Versioned<Settings>,
 }
 
