@@ -559,7 +559,7 @@ fn the_grants_of_a_manifest_are_those_that_say_so() {
     let subject = |number: u32| Subject::parse(&format!("user:u{}@x.io", number % 5)).unwrap();
     let grant = |number: u32| Grant {
         subject: subject(number),
-        role: if number % 3 == 0 { Role::Manager } else { Role::Access },
+        role: if number.is_multiple_of(3) { Role::Manager } else { Role::Access },
         target: Target::parse(&format!("account-{}", number % 7)).unwrap(),
         source: match number % 4 {
             0 => GrantSource::Direct,
