@@ -176,6 +176,7 @@ pub fn add_model(call: &Call, principal: &Principal) -> Result {
     call.manage.require_manager(principal, call.id())?;
     let mut fields = call.fields()?;
     let manifest = fields.manifest()?;
+    let dry_run = fields.flag("dryRun")?;
     fields.finish()?;
     let provider = call.manage.account(principal, call.id())?.spec.provider;
     let spec = manifest::model(manifest, provider, false)?;
@@ -183,7 +184,8 @@ pub fn add_model(call: &Call, principal: &Principal) -> Result {
         let text = "The field 'manifest.authorized_subjects' is not read here; apply the account's manifest or POST /grants";
         return Err(Failure::Unprocessable(text.into()));
     }
-    data(model_shape(call, &call.manage.add_model(principal, call.id(), &spec)?))
+    let add = |manage: &Manage| manage.add_model(principal, call.id(), &spec);
+    attempt(call, dry_run, add, |model| json!({"data": model_shape(call, &model)}))
 }
 
 pub fn remove_model(call: &Call, principal: &Principal) -> Result {

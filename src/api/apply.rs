@@ -13,7 +13,8 @@ use crate::manifest::{self, Document};
 const MAX_TREE: usize = 10_000;
 
 fn object(call: &Call, principal: &Principal, outcome: &Outcome) -> Value {
-    match &outcome.object {
+    let Some(shown) = &outcome.object else { return Value::Null };
+    match shown {
         Shown::User(one) => user::shape(call, principal, one),
         Shown::Team(one) => team::shape(call, principal, one),
         Shown::Account(one) => account::shape(call, one),

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, PREFIX, Request, Result, answer};
+use super::query::percent_decode;
+use super::{Call, PREFIX, Request, Result, answer, mints_when_read};
 use crate::domain::{AuditEntry, Principal};
 use crate::failure::Failure;
 use crate::manage::{Attempt, AuditVerdict, Manage};
@@ -72,7 +73,8 @@ pub fn refused(
     template: &str,
     why: &Failure,
 ) {
-    let Some(principal) = principal.filter(|_| request.method != "GET") else { return };
+    let is_change = request.method != "GET" || mints_when_read(template);
+    let Some(principal) = principal.filter(|_| is_change) else { return };
     let path = request.path.strip_prefix(PREFIX).unwrap_or_default();
     let named: Vec<&str> = template
         .split('/')
@@ -80,7 +82,7 @@ pub fn refused(
         .filter(|(want, _)| !want.is_empty())
         .map(|(want, given)| match want {
             "{token}" => "***",
-            _ if given.contains("tfy") => "***",
+            _ if percent_decode(given).is_none_or(|text| text.contains("tfy")) => "***",
             _ => given,
         })
         .collect();

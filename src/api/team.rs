@@ -6,6 +6,7 @@ use super::apply::attempt;
 use super::{Call, Result, apply, data, list, subject};
 use crate::authz;
 use crate::domain::{Principal, Team};
+use crate::failure::Failure;
 use crate::manage::Manage;
 use crate::manifest;
 
@@ -29,7 +30,12 @@ pub fn shape(call: &Call, principal: &Principal, team: &Team) -> Value {
 
 pub fn list_all(call: &Call, principal: &Principal) -> Result {
     let page = call.query.page()?;
-    let teams = call.manage.teams(principal, page)?;
+    let only_managed = match call.query.get("role")? {
+        None => false,
+        Some("manager") => true,
+        Some(_) => return Err(Failure::BadRequest("'role' must be manager".into())),
+    };
+    let teams = call.manage.teams(principal, only_managed, page)?;
     list(&teams, page, |team| shape(call, principal, team))
 }
 

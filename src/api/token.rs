@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Result, data, done, list};
+use super::apply::attempt;
+use super::{Answer, Call, Result, data, list};
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
-use crate::manage::{Minted, NewToken, TokenOwner, TokenView, Validity};
+use crate::manage::{Manage, Minted, NewToken, TokenOwner, TokenView, Validity};
 
 fn shape(view: &TokenView) -> Value {
     let token = &view.token;
@@ -85,8 +86,8 @@ pub fn create(call: &Call, principal: &Principal) -> Result {
 }
 
 pub fn revoke(call: &Call, principal: &Principal) -> Result {
-    call.manage.revoke_token(principal, call.id())?;
-    done()
+    let revoke = |manage: &Manage| manage.revoke_token(principal, call.id());
+    attempt(call, call.query.flag("dryRun")?, revoke, |()| json!({}))
 }
 
 pub fn rename(call: &Call, principal: &Principal) -> Result {

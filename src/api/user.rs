@@ -64,35 +64,34 @@ pub fn set_roles(call: &Call, principal: &Principal) -> Result {
     let mut fields = call.fields()?;
     let email = fields.required_text("email")?;
     let roles = fields.required_texts("roles")?;
+    let dry_run = fields.flag("dryRun")?;
     fields.ignore(&["resourceType"]);
     fields.finish()?;
     let [one] = roles.as_slice() else {
         return Err(Failure::Unprocessable("A user has exactly one tenant role".into()));
     };
-    call.manage.set_user_role(principal, &email, role(one)?)?;
-    done()
+    let role = role(one)?;
+    attempt(call, dry_run, |manage| manage.set_user_role(principal, &email, role), |()| json!({}))
 }
 
-fn email_of_body(call: &Call) -> Result<String> {
-    let mut fields = call.fields()?;
-    let email = fields.required_text("email")?;
-    fields.ignore(&["tenantName"]);
-    fields.finish()?;
-    Ok(email)
-}
-
-pub fn deactivate(call: &Call, principal: &Principal) -> Result {
+/// The email in a body, and whether it is only a trial.
+fn email_of_body(call: &Call) -> Result<(String, bool)> {
     let mut fields = call.fields()?;
     let email = fields.required_text("email")?;
     let dry_run = fields.flag("dryRun")?;
     fields.ignore(&["tenantName"]);
     fields.finish()?;
+    Ok((email, dry_run))
+}
+
+pub fn deactivate(call: &Call, principal: &Principal) -> Result {
+    let (email, dry_run) = email_of_body(call)?;
     attempt(call, dry_run, |manage| manage.deactivate_user(principal, &email), |()| json!({}))
 }
 
 pub fn activate(call: &Call, principal: &Principal) -> Result {
-    call.manage.activate_user(principal, &email_of_body(call)?)?;
-    done()
+    let (email, dry_run) = email_of_body(call)?;
+    attempt(call, dry_run, |manage| manage.activate_user(principal, &email), |()| json!({}))
 }
 
 pub fn delete(call: &Call, principal: &Principal) -> Result {

@@ -143,16 +143,37 @@ pub fn may_manage_team(principal: &Principal, team: &Team) -> bool {
 
 /// Whether a principal may see a grant: those on accounts that it manages, and those that reach it.
 pub fn may_see_grant(principal: &Principal, grant: &Grant, world: &World) -> bool {
-    may_manage_account(principal, grant.target.account.as_str(), world)
-        || match (&grant.subject, principal) {
-            (Subject::User(email), _) => is_user(principal, email),
-            (Subject::Team(team), Principal::User { user, .. }) => {
-                user.active
-                    && (team.as_str() == Team::EVERYONE
-                        || world.teams_of(user.email.as_str()).any(|own| own == team))
-            }
-            _ => false,
+    may_manage_account(principal, grant.target.account.as_str(), world) || reaches(grant, principal, world)
+}
+
+/// Whether a grant is one that gives the principal something: its own, one of its teams, or everyone's.
+pub fn reaches(grant: &Grant, principal: &Principal, world: &World) -> bool {
+    match (&grant.subject, principal) {
+        (Subject::User(email), _) => is_user(principal, email),
+        (Subject::Team(team), Principal::User { user, .. }) => {
+            user.active
+                && (team.as_str() == Team::EVERYONE
+                    || world.teams_of(user.email.as_str()).any(|own| own == team))
         }
+        _ => false,
+    }
+}
+
+/// By what a user who is no admin manages a provider account: the grant, and the team through which it reaches them.
+pub fn managed_by<'w>(
+    user: &User,
+    account: &str,
+    world: &'w World,
+) -> Option<(&'w Versioned<Grant>, Option<&'w Versioned<Team>>)> {
+    subjects_of(&user.email, world).find_map(|subject| {
+        let manages = |grant: &&Versioned<Grant>| grant.role == Role::Manager && grant.target.model.is_none();
+        let grant = world.grants_on(&subject, account).iter().find(manages)?;
+        let team = match &grant.subject {
+            Subject::Team(name) => world.team(name.as_str()),
+            _ => None,
+        };
+        Some((grant, team))
+    })
 }
 
 /// Whether a principal may see that a model is offered: it may use it, or manages its account.

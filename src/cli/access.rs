@@ -42,7 +42,7 @@ pub fn lines(answer: &Value, dry_run: bool) -> Vec<String> {
         }));
     }
     if answer.pointer("/access/truncated").and_then(Value::as_bool) == Some(true) {
-        lines.push("... and more: only the first are shown".to_owned());
+        lines.push("... and more than is shown here".to_owned());
     }
     lines
 }

@@ -26,6 +26,7 @@ pub struct Model {
 
 #[derive(FromArgs)]
 #[argh(subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Verb {
     Add(Add),
     List(List),
@@ -83,6 +84,10 @@ struct Add {
     /// address with the version path of its own server (self-hosted-model)
     #[argh(option, arg_name = "url")]
     server_url: Option<String>,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 /// List the models.
@@ -160,7 +165,11 @@ impl Model {
                     manifest.insert("max_output_tokens".to_owned(), most.into());
                 }
                 let context = open()?;
-                let model = context.client.object("POST", &path, Some(&json!({"manifest": manifest})))?;
+                let body = json!({"manifest": manifest});
+                if verb.dry_run {
+                    return access::trial(&context, "POST", &path, Some(body));
+                }
+                let model = context.client.object("POST", &path, Some(&body))?;
                 context.output.done(&format!("The model {} is there.", verb.model), &model)
             }
             Verb::List(verb) => {

@@ -3,6 +3,7 @@
 use argh::FromArgs;
 use serde_json::{Map, Value, json};
 
+use super::access;
 use super::admin::Open;
 use super::failure::Failure;
 use super::input::{date, minutes, path};
@@ -122,6 +123,10 @@ struct Revoke {
     /// the ID, as list shows it
     #[argh(positional)]
     id: String,
+
+    /// change nothing; say whether it could be done
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 /// Make a new token in place of an old one, and print it.
@@ -209,6 +214,9 @@ impl Token {
             Verb::Revoke(verb) => {
                 let path = path(&["tokens", &verb.id])?;
                 let context = open()?;
+                if verb.dry_run {
+                    return access::trial(&context, "DELETE", &path, None);
+                }
                 let answer = context.client.call("DELETE", &path, None)?;
                 context.output.done(&format!("The token {} is revoked.", verb.id), &answer)
             }

@@ -114,6 +114,10 @@ struct Activate {
     /// email address
     #[argh(positional)]
     email: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 /// Make a person an admin, or a member again.
@@ -132,6 +136,10 @@ struct SetRole {
     /// admin or member
     #[argh(positional)]
     role: String,
+
+    /// change nothing; show who would gain and lose access
+    #[argh(switch)]
+    dry_run: bool,
 }
 
 /// Remove a person and their tokens.
@@ -222,12 +230,18 @@ impl User {
             Verb::Activate(verb) => {
                 let context = open()?;
                 let body = json!({"email": verb.email});
+                if verb.dry_run {
+                    return access::trial(&context, "PATCH", "/users/activate", Some(body));
+                }
                 let answer = context.client.call("PATCH", "/users/activate", Some(&body))?;
                 context.output.done(&format!("{} is active.", verb.email), &answer)
             }
             Verb::SetRole(verb) => {
                 let body = json!({"email": verb.email, "roles": [role(&verb.role)?]});
                 let context = open()?;
+                if verb.dry_run {
+                    return access::trial(&context, "PATCH", "/users/roles", Some(body));
+                }
                 let answer = context.client.call("PATCH", "/users/roles", Some(&body))?;
                 context.output.done(&format!("The role of {} is {}.", verb.email, verb.role), &answer)
             }

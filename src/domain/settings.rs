@@ -1,6 +1,10 @@
 //! What the organisation decides while the gateway runs.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMillis;
 
 /// The tenant's settings; each has a default that holds until an admin sets it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,11 +16,33 @@ pub struct Settings {
     pub pat_may_mint: bool,
     /// Days that audit entries are kept; `None` is for ever.
     pub audit_retention_days: Option<u32>,
+    /// Personal access tokens that were made until then have ended by an earlier, shorter bound, whatever the present
+    /// one says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pat_ended_until: Option<UnixMillis>,
+}
+
+impl Settings {
+    /// Remembers which tokens had ended by the bound of the settings before these: no other bound brings them back.
+    pub fn keep_ended(&mut self, before: &Self, now: UnixMillis) {
+        let until = before.pat_max_validity_days.map(|days| {
+            let validity = Duration::from_secs(u64::from(days).saturating_mul(86_400));
+            UnixMillis(now.0.saturating_sub(u64::try_from(validity.as_millis()).unwrap_or(u64::MAX)))
+        });
+        if self.pat_max_validity_days != before.pat_max_validity_days {
+            self.pat_ended_until = before.pat_ended_until.max(until);
+        }
+    }
 }
 
 #[allow(clippy::derivable_impls, reason = "the defaults are decisions and stand here to be read")]
 impl Default for Settings {
     fn default() -> Self {
-        Self { pat_max_validity_days: None, pat_may_mint: false, audit_retention_days: None }
+        Self {
+            pat_max_validity_days: None,
+            pat_may_mint: false,
+            audit_retention_days: None,
+            pat_ended_until: None,
+        }
     }
 }

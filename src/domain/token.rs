@@ -77,7 +77,7 @@ impl Token {
     pub const EXPIRING_SOON: Duration = Duration::from_secs(14 * 86_400);
 
     /// When it really ends: its own end, and for a personal one the settings' longest validity from its creation on,
-    /// whichever comes first. `None` is never.
+    /// whichever comes first. One that ended by an earlier bound has ended. `None` is never.
     pub fn end(&self, settings: &Settings) -> Option<UnixMillis> {
         let bound = match (&self.owner, settings.pat_max_validity_days) {
             (Owner::User(_), Some(days)) => {
@@ -85,7 +85,11 @@ impl Token {
             }
             _ => None,
         };
-        self.expires_at.into_iter().chain(bound).min()
+        let ended = match &self.owner {
+            Owner::User(_) => settings.pat_ended_until.filter(|until| self.created_at <= *until),
+            Owner::VirtualAccount(_) => None,
+        };
+        self.expires_at.into_iter().chain(bound).chain(ended).min()
     }
 
     /// Whether it works no more, or was ended.

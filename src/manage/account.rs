@@ -76,7 +76,8 @@ impl Manage {
         let view = self.view(principal)?;
         let seen = view.world.accounts().filter(|account| sees(&view, account));
         let Listing { items, total } = page.cut(seen);
-        let names = items.iter().map(|account| &account.spec.name).collect();
+        let names =
+            items.iter().map(|account| &account.spec.name).filter(|name| manages(&view, name)).collect();
         let mut access = access_to(&view, &names);
         let shown = |account: &Arc<Account>| {
             let access = access.remove(&account.spec.name);
@@ -274,6 +275,10 @@ impl Manage {
     }
 }
 
+fn manages(view: &View, name: &AccountName) -> bool {
+    authz::may_manage_account(&view.principal, name.as_str(), &view.world)
+}
+
 fn sees(view: &View, account: &Account) -> bool {
     authz::may_see_account(&view.principal, account.spec.name.as_str(), &view.world)
 }
@@ -294,7 +299,10 @@ pub(super) fn managed<'v>(view: &'v View, name: &str) -> Result<&'v Arc<Account>
 
 /// What the caller may see of an account.
 pub(super) fn shown(view: &View, spec: &ProviderAccount) -> AccountView {
-    let access = access_to(view, &BTreeSet::from([&spec.name])).remove(&spec.name);
+    // For others it is not shown, and finding it takes a walk through all grants.
+    let access = manages(view, &spec.name)
+        .then(|| access_to(view, &BTreeSet::from([&spec.name])).remove(&spec.name))
+        .flatten();
     shown_with(view, spec, access.unwrap_or_default())
 }
 
@@ -321,6 +329,9 @@ fn shown_with(view: &View, spec: &ProviderAccount, access: AccountAccess) -> Acc
 /// Who has access to accounts, in one pass over the grants.
 fn access_to(view: &View, accounts: &BTreeSet<&AccountName>) -> BTreeMap<AccountName, AccountAccess> {
     let mut all: BTreeMap<AccountName, AccountAccess> = BTreeMap::new();
+    if accounts.is_empty() {
+        return all;
+    }
     for grant in view.world.grants().filter(|grant| accounts.contains(&grant.target.account)) {
         let access = all.entry(grant.target.account.clone()).or_default();
         match &grant.target.model {

@@ -55,8 +55,8 @@ pub struct Outcome {
     pub action: Effect,
     /// The manifest of the object as it was.
     pub existing: Option<Value>,
-    /// The object as it is now, or would be.
-    pub object: Shown,
+    /// The object as it is now, or would be; only when one document was applied alone.
+    pub object: Option<Shown>,
 }
 
 /// What became of all of them, in the order in which they were sent.
@@ -234,8 +234,12 @@ impl Manage {
                     (true, true) => Effect::Update,
                 };
                 // Of many, nobody asks for it.
-                let existing = if manner.many { None } else { self.existing(view, document) };
-                outcomes.push(Outcome { action, existing, object: self.shown(&after, document)? });
+                let (existing, object) = if manner.many {
+                    (None, None)
+                } else {
+                    (self.existing(view, document), Some(self.shown(&after, document)?))
+                };
+                outcomes.push(Outcome { action, existing, object });
             }
             if self.trial.is_none() && !manner.tokens_may_end {
                 let (_, total) = settings::ended_by(view, plan.world.settings());
@@ -320,7 +324,7 @@ impl Manage {
     fn role_binding(&self, view: &View, name: &str) -> Option<Value> {
         let source = GrantSource::Manifest(format!("role-binding/{name}"));
         let (mut subjects, mut given): (BTreeSet<&Subject>, BTreeSet<(&Target, Role)>) = Default::default();
-        for grant in view.world.grants().filter(|grant| grant.source == source) {
+        for grant in view.world.grants_from(&source) {
             subjects.insert(&grant.value.subject);
             given.insert((&grant.value.target, grant.role));
         }
@@ -418,7 +422,7 @@ fn exists(view: &View, document: &Document) -> bool {
         Spec::VirtualAccount(spec) => world.virtual_account(&spec.name).is_some(),
         Spec::RoleBinding(spec) => {
             let source = GrantSource::Manifest(format!("role-binding/{}", spec.name));
-            world.grants().any(|grant| grant.source == source)
+            !world.grants_from(&source).is_empty()
         }
         Spec::Settings(_) => true,
     }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::account::delete_grants_on;
 use super::apply::Part;
 use super::draft::{Audited, Draft};
 use super::grant::MAX_GRANTS;
@@ -132,7 +131,7 @@ impl Manage {
         }
         let wanted = self.wanted(view, &subjects, &spec.permissions)?;
         let source = source("role-binding", &spec.name);
-        let own = view.world.grants().filter(|grant| grant.source == source);
+        let own = view.world.grants_from(&source).into_iter();
         let Settled { before, after } = settle(draft, view, &source, own, &wanted, None)?;
         audit_grants(draft, view, "role-binding.apply", &spec.name, before, after);
         Ok(())
@@ -161,7 +160,11 @@ impl Manage {
             view.require_admin()?;
             let mut draft = Draft::default();
             let source = source("role-binding", name);
-            let before = delete_grants_on(&mut draft, view, |grant| grant.source == source);
+            let mut before = Vec::new();
+            for grant in view.world.grants_from(&source) {
+                draft.delete(Key::grant(grant), grant.revision);
+                before.push(grant.audited());
+            }
             if before.is_empty() {
                 return Err(not_found("role-binding", name));
             }
@@ -273,9 +276,11 @@ fn account_access(draft: &mut Draft, view: &View, spec: &AccountSpec) -> Result<
         return Ok(());
     }
     let source = source("provider-account", name.as_str());
-    let own = view.world.grants().filter(|grant| {
-        grant.source == source && grant.target.account == *name && spoken_of.contains(&grant.target.model)
-    });
+    let own = view
+        .world
+        .grants_from(&source)
+        .into_iter()
+        .filter(|grant| grant.target.account == *name && spoken_of.contains(&grant.target.model));
     let Settled { before, after } = settle(draft, view, &source, own, &wanted, None)?;
     if !draft.is_empty() {
         let (before, after) = (json!({"grants": before}), json!({"grants": after}));
@@ -355,11 +360,13 @@ fn build_team(draft: &mut Draft, view: &View, spec: &TeamSpec, manifest: &Value)
 
 fn build_settings(draft: &mut Draft, view: &View, spec: &SettingsSpec) {
     let old = view.world.settings();
-    let settings = Settings {
+    let mut settings = Settings {
         pat_max_validity_days: spec.pat_max_validity_days.unwrap_or(old.pat_max_validity_days),
         pat_may_mint: spec.pat_may_mint.unwrap_or(old.pat_may_mint),
         audit_retention_days: spec.audit_retention_days.unwrap_or(old.audit_retention_days),
+        pat_ended_until: old.pat_ended_until,
     };
+    settings.keep_ended(old, view.now);
     if settings == **old {
         return;
     }

@@ -9,18 +9,22 @@
 //! deactivation of its user. No lock is held while a commit waits for the disk.
 //!
 //! The user who acts is only *checked*: nobody's change lands after they were demoted, and nothing is hung onto
-//! them that their own end would have to find.
+//! them that their own end would have to find. The same holds of the grant by which they manage an account, and of the
+//! team that has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::View;
+use crate::authz;
 use crate::clock::UnixMillis;
 use crate::domain::ModelSettings;
 use crate::domain::{
-    AuditEntry, AuditSource, Grant, Principal, ProviderAccount, Subject, Team, Token, User, VirtualAccount,
+    AuditEntry, AuditSource, Grant, Principal, ProviderAccount, Subject, Target, Team, Token, User,
+    VirtualAccount,
 };
+use crate::id::AccountName;
 use crate::store::{Account, Change, Expect, Key, Object, Versioned, Write};
 
 /// Writes, guards and the audit entry of one operation. Empty when there is nothing to do.
@@ -50,6 +54,11 @@ impl Draft {
         }
     }
 
+    /// Whether something was drafted of the object at a key already.
+    pub(super) fn writes(&self, key: &Key) -> bool {
+        self.written.contains(key)
+    }
+
     /// Removes the object of that revision.
     pub(super) fn delete(&mut self, key: Key, revision: u64) {
         if self.written.insert(key.clone()) {
@@ -60,6 +69,37 @@ impl Draft {
     /// Relies on the one who acts staying as they are.
     pub(super) fn check_actor(&mut self, user: &Versioned<User>) {
         self.actor = Some((Key::user(user.email.as_str()), user.revision));
+    }
+
+    /// Relies on what makes the one who acts a manager of the accounts that this is about: the grant, and the team
+    /// through which it reaches them.
+    pub(super) fn check_manager(&mut self, view: &View) {
+        let Principal::User { user, .. } = &view.principal else { return };
+        for account in self.accounts() {
+            let Some((grant, team)) = authz::managed_by(user, account.as_str(), &view.world) else {
+                continue;
+            };
+            self.checks.push((Key::grant(grant), grant.revision));
+            self.checks.extend(team.map(|team| (Key::team(team.name.as_str()), team.revision)));
+        }
+    }
+
+    /// The provider accounts that are written, and those that written grants are on.
+    fn accounts(&self) -> BTreeSet<AccountName> {
+        let of_key = |key: &Key| {
+            let (kind, name) = key.as_str().split_once('/')?;
+            match kind {
+                "account" => AccountName::parse(name).ok(),
+                "grant" => Target::parse(name.rsplit('|').next()?).ok().map(|target| target.account),
+                _ => None,
+            }
+        };
+        let of_write = |write: &Write| match write {
+            Write::Put(object, _) => of_key(&object.key()),
+            Write::Delete(key, _) => of_key(key),
+            Write::Check(..) | Write::PruneAudit(_) => None,
+        };
+        self.change.writes.iter().filter_map(of_write).collect()
     }
 
     /// Relies on an object staying as it is, when nothing is hung onto it that its end would have to find.

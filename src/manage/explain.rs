@@ -1,15 +1,12 @@
 //! Why someone may use a model, or why not.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{Manage, View, invalid, not_found, refused};
 use crate::authz::{self, Action, Resource};
 use crate::clock::UnixMillis;
-use crate::domain::{Grant, Owner, Principal, Subject, Target, Team, TenantRole, Token};
+use crate::domain::{Grant, Principal, Subject, Target, Team, TenantRole, Token};
 use crate::failure::Failure;
-
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// What stands between a subject and a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +128,7 @@ fn explain(view: &View, subject: Subject, target: &Target, token: Option<&Token>
         },
     };
     if let Some(token) = token {
-        let end = end_of(view, token);
+        let end = token.end(view.world.settings());
         if end.is_some_and(|end| end <= view.now) || token.revoked_at.is_some() {
             missing = missing.or(Some(Missing::TokenEnded));
         }
@@ -148,14 +145,4 @@ fn explain(view: &View, subject: Subject, target: &Target, token: Option<&Token>
     let missing = missing.or_else(|| (grants.is_empty() && !as_admin).then_some(Missing::NoGrant));
     let until = until.filter(|_| missing.is_none());
     Explanation { subject, target: target.clone(), missing, as_admin, grants, until }
-}
-
-/// When a token ends: at its own end, and a personal one no later than the tenant's settings want.
-fn end_of(view: &View, token: &Token) -> Option<UnixMillis> {
-    let bound = match &token.owner {
-        Owner::User(_) => view.world.settings().pat_max_validity_days,
-        Owner::VirtualAccount(_) => None,
-    };
-    let bound = bound.map(|days| token.created_at.plus(DAY.saturating_mul(days)));
-    token.expires_at.into_iter().chain(bound).min()
 }

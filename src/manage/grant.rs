@@ -1,5 +1,6 @@
 //! Grants: who may do what on which provider account or model.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -36,15 +37,34 @@ impl Manage {
         page: Page,
     ) -> Result<Listing<Arc<Grant>>, Failure> {
         let view = self.view(principal)?;
-        let wanted = view.world.grants().filter(|grant| {
-            filter.subject.as_ref().is_none_or(|subject| grant.subject == *subject)
-                && filter.target.as_ref().is_none_or(|target| {
-                    grant.target.account == target.account
-                        && (target.model.is_none() || grant.target.model == target.model)
-                })
-                && authz::may_see_grant(&view.principal, grant, &view.world)
-        });
-        Ok(page.cut(wanted.map(|grant| Arc::clone(&grant.value))))
+        // Asked once for an account, not for each of its grants.
+        let mut managed = BTreeMap::new();
+        let mut sees = |grant: &Grant| {
+            let account = &grant.target.account;
+            let manages = match managed.get(account) {
+                Some(manages) => *manages,
+                None => {
+                    let manages = authz::may_manage_account(&view.principal, account.as_str(), &view.world);
+                    managed.insert(account.clone(), manages);
+                    manages
+                }
+            };
+            manages || authz::reaches(grant, &view.principal, &view.world)
+        };
+        let of_target = |grant: &Grant| {
+            filter.target.as_ref().is_none_or(|target| {
+                grant.target.account == target.account
+                    && (target.model.is_none() || grant.target.model == target.model)
+            })
+        };
+        let shown = |grant: &Versioned<Grant>| Arc::clone(&grant.value);
+        Ok(match &filter.subject {
+            Some(subject) => {
+                let all = view.world.grants_of(subject).iter();
+                page.cut(all.filter(|grant| of_target(grant) && sees(grant)).map(shown))
+            }
+            None => page.cut(view.world.grants().filter(|grant| of_target(grant) && sees(grant)).map(shown)),
+        })
     }
 
     /// Grants. What is granted already stays as it is.
@@ -130,7 +150,7 @@ pub(super) fn find<'v>(
     role: Role,
     target: &Target,
 ) -> Option<&'v Versioned<Grant>> {
-    view.world.grants_of(subject).iter().find(|grant| grant.role == role && grant.target == *target)
+    view.world.grant(subject, role, target)
 }
 
 pub(super) fn check_role(subject: &Subject, role: Role, target: &Target) -> Result<(), Failure> {

@@ -50,7 +50,7 @@ use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
 use crate::id::InvalidName;
-use crate::store::{Change, CommitError, Store, World};
+use crate::store::{Change, CommitError, Key, Store, World};
 use crate::usage::UsageReader;
 
 use draft::Draft;
@@ -219,7 +219,8 @@ impl Manage {
             log::error!("a change that is tried holds an object that can not be used: {error}");
             Failure::Internal
         })?;
-        Ok(access_diff::diff(&view.world, &after, change, view.now))
+        let diff = access_diff::diff(&view.world, &after, change, view.now);
+        Ok(diff.seen_by(&view.principal, &view.world, &after))
     }
 
     /// Runs one operation to its end: `build` decides on a state, and what it drafts is committed. When the
@@ -237,6 +238,13 @@ impl Manage {
                 && let Some(actor) = view.world.user(user.email.as_str())
             {
                 draft.check_actor(actor);
+                // Nor is anything done with a token after it was revoked.
+                if let Some(token) = view.principal.token_id().and_then(|id| view.world.token_of_id(id)) {
+                    draft.check(Key::token(token.id.as_str()), token.revision);
+                }
+                if !authz::is_admin(&view.principal) {
+                    draft.check_manager(&view);
+                }
             }
             let Some(change) = draft.into_change() else { return Ok(answer) };
             if let Some(trial) = &self.trial {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::draft::{Audited, Draft};
 use super::token::{in_grace, is_over};
+use super::virtual_token::shorten;
 use super::{Manage, View};
 use crate::clock::UnixMillis;
 use crate::domain::{AutoRotate, Owner, Settings, Token, VirtualAccount};
@@ -136,6 +137,14 @@ pub(super) fn settle(
             Some(minutes) => in_grace(view, old, minutes, replaced_by),
             None => Token { replaced_by, ..Token::clone(old) },
         };
-        draft.replace(Object::Token(kept), old.revision);
+        // What the operation has written already it has told of too.
+        if draft.writes(&Key::token(old.id.as_str())) {
+            continue;
+        }
+        if (kept.expires_at, kept.revoked_at) == (old.expires_at, old.revoked_at) {
+            draft.replace(Object::Token(kept), old.revision);
+        } else {
+            shorten(draft, view, old, kept);
+        }
     }
 }

@@ -72,6 +72,7 @@ impl Manage {
             if let Some(days) = change.audit_retention_days {
                 settings.audit_retention_days = checked_days("audit_retention_days", days)?;
             }
+            settings.keep_ended(old, view.now);
             let (ended, ended_total) = ended_by(view, &settings);
             let mut draft = Draft::default();
             if settings != **old && !change.dry_run {

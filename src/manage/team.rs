@@ -20,13 +20,22 @@ const MAX_MEMBERS: usize = 10_000;
 pub(super) const RESERVED: [&str; 2] = [Team::EVERYONE, "user"];
 
 impl Manage {
-    /// The teams that the caller may see: all for admins, one's own for others.
+    /// The teams that the caller may see: all for admins, one's own for others. Only those whose members the caller may
+    /// change, when that is asked for.
     ///
     /// # Errors
     /// When the principal manages nothing.
-    pub fn teams(&self, principal: &Principal, page: Page) -> Result<Listing<Arc<Team>>, Failure> {
+    pub fn teams(
+        &self,
+        principal: &Principal,
+        only_managed: bool,
+        page: Page,
+    ) -> Result<Listing<Arc<Team>>, Failure> {
         let view = self.view(principal)?;
-        let seen = view.world.teams().filter(|team| authz::may_see_team(&view.principal, team));
+        let seen = view.world.teams().filter(|team| {
+            authz::may_see_team(&view.principal, team)
+                && (!only_managed || authz::may_manage_team(&view.principal, team))
+        });
         Ok(page.cut(seen.map(|team| Arc::clone(&team.value))))
     }
 

@@ -95,7 +95,13 @@ impl Manage {
             Some(TokenOwner::VirtualAccount(name)) => {
                 SlugName::parse(name).ok().map(Owner::VirtualAccount).map(Some)
             }
-            None => Some(None),
+            // One's own, without a look at those of everyone else.
+            None => Some(match &view.principal {
+                Principal::User { user, .. } if !authz::is_admin(&view.principal) => {
+                    Some(Owner::User(user.email.clone()))
+                }
+                _ => None,
+            }),
         };
         let listing = match owner {
             // Nobody has such a name.

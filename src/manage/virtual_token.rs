@@ -1,13 +1,13 @@
 //! The tokens of a virtual account, in the words of the public contract: one current secret, older ones in grace.
 
-use super::draft::Draft;
+use super::draft::{Audited, Draft};
 use super::rotation::settle;
 use super::token::{Minted, check_grace, in_grace, is_over, revoke};
 use super::{Manage, View, not_found};
 use crate::authz;
 use crate::domain::{Owner, Principal, Token, VirtualAccount};
 use crate::failure::Failure;
-use crate::store::{Object, Versioned};
+use crate::store::{Key, Object, Versioned};
 
 impl Manage {
     /// The first read of a virtual account's token mints it and shows it. Nothing shows it again.
@@ -53,7 +53,7 @@ impl Manage {
                 }
                 if token.replaced_by.is_some() {
                     let kept = in_grace(view, token, grace_minutes, token.replaced_by.clone());
-                    draft.replace(Object::Token(kept), token.revision);
+                    shorten(&mut draft, view, token, kept);
                 } else if current.is_none_or(|other| other.created_at < token.created_at) {
                     current = Some(token);
                 }
@@ -98,6 +98,15 @@ impl Manage {
         draft.replace(Object::VirtualAccount(after), account.revision);
         let owner = Owner::VirtualAccount(account.name.clone());
         self.mint_new(draft, view, owner, account.name.clone(), None)
+    }
+}
+
+/// Lets a token end earlier than it would have.
+pub(super) fn shorten(draft: &mut Draft, view: &View, token: &Versioned<Token>, kept: Token) {
+    if kept != **token {
+        let key = Key::token(token.id.as_str());
+        draft.audit(view, "token.shorten", &key, token.audited(), kept.audited());
+        draft.replace(Object::Token(kept), token.revision);
     }
 }
 

@@ -17,6 +17,8 @@ use crate::seal::MasterKey;
 pub(super) const CHECKPOINT: &str = "audit_checkpoint";
 /// Records that one reading looks at.
 const MAX_SCANNED: usize = 100_000;
+/// Bytes of the records that one reading holds; it ends with the record that passes this.
+const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where the chain stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,17 +219,18 @@ pub(super) fn read(path: &Path, database: &Database, filter: &AuditFilter) -> Re
     let failed = |error: redb::Error| StoreError::from_redb(path, error);
     let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
     let table = transaction.open_table(AUDIT).map_err(|e| failed(e.into()))?;
-    let mut entries = Vec::new();
+    let (mut entries, mut bytes) = (Vec::new(), 0_usize);
     let end = filter.before.unwrap_or(u64::MAX);
     for (scanned, item) in table.range(..end).map_err(|e| failed(e.into()))?.rev().enumerate() {
         let (seq, record) = item.map_err(|e| failed(e.into()))?;
         let seq = seq.value();
-        if entries.len() >= filter.limit || scanned >= MAX_SCANNED {
+        if entries.len() >= filter.limit || scanned >= MAX_SCANNED || bytes >= MAX_PAGE_BYTES {
             return Ok(AuditPage { entries, next: Some(seq + 1) });
         }
         let entry = entry_of(record.value())
             .ok_or_else(|| damaged(path, &format!("the audit record {seq} can not be read")))?;
         if filter.takes(&entry) {
+            bytes += record.value().len();
             entries.push((seq, entry));
         }
     }

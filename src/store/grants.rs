@@ -2,7 +2,7 @@
 
 use super::object::Key;
 use super::world::Versioned;
-use crate::domain::Grant;
+use crate::domain::{Grant, Role, Target};
 
 /// Marks that are compared at once.
 const AT_ONCE: usize = 16;
@@ -61,32 +61,35 @@ impl GrantsOf {
         Some(from + chunk + within)
     }
 
-    /// Puts a grant in, replacing the one of the same role and target.
-    pub(super) fn put(&mut self, grant: Versioned<Grant>) {
-        let start = self.grants.partition_point(|other| other.target < grant.target);
-        let same = self
-            .grants
-            .iter_mut()
-            .skip(start)
-            .take_while(|other| other.target == grant.target)
-            .find(|other| other.role == grant.role);
-        match same {
-            Some(other) => *other = grant,
-            None => {
-                let place = self.grants.partition_point(|other| other.target <= grant.target);
-                self.marks.insert(place, Mark::of(grant.target.account.as_str()));
-                self.grants.insert(place, grant);
-            }
-        }
+    fn place(&self, role: Role, target: &Target) -> Option<usize> {
+        let start = self.grants.partition_point(|other| other.target < *target);
+        let on_it =
+            self.grants.iter().enumerate().skip(start).take_while(|(_, other)| other.target == *target);
+        on_it.into_iter().find(|(_, other)| other.role == role).map(|(place, _)| place)
     }
 
-    /// Takes the grant at a key out; whether none is left.
-    pub(super) fn remove(&mut self, key: &Key) -> bool {
-        if let Some(place) = self.grants.iter().position(|grant| Key::grant(grant) == *key) {
-            self.grants.remove(place);
-            self.marks.remove(place);
+    /// The grant of one role on one target.
+    pub(super) fn get(&self, role: Role, target: &Target) -> Option<&Versioned<Grant>> {
+        self.grants.get(self.place(role, target)?)
+    }
+
+    /// Puts a grant in, and gives the one of the same role and target that it replaces.
+    pub(super) fn put(&mut self, grant: Versioned<Grant>) -> Option<Versioned<Grant>> {
+        let same = self.place(grant.role, &grant.target);
+        if let Some(other) = same.and_then(|place| self.grants.get_mut(place)) {
+            return Some(std::mem::replace(other, grant));
         }
-        self.grants.is_empty()
+        let place = self.grants.partition_point(|other| other.target <= grant.target);
+        self.marks.insert(place, Mark::of(grant.target.account.as_str()));
+        self.grants.insert(place, grant);
+        None
+    }
+
+    /// Takes the grant at a key out.
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Versioned<Grant>> {
+        let place = self.grants.iter().position(|grant| Key::grant(grant) == *key)?;
+        self.marks.remove(place);
+        Some(self.grants.remove(place))
     }
 }
 
@@ -96,7 +99,7 @@ mod tests {
 
     use super::*;
     use crate::clock::UnixMillis;
-    use crate::domain::{GrantSource, Role, Subject, Target};
+    use crate::domain::{GrantSource, Subject};
 
     fn grant(target: &str, role: Role, revision: u64) -> Versioned<Grant> {
         let value = Arc::new(Grant {
@@ -150,8 +153,11 @@ mod tests {
             }
             assert_eq!(on(&grants, &format!("a{number:02}")).len(), usize::from(number == 7));
         }
-        assert!(!grants.remove(&Key::grant(&grant("a07", Role::Access, 0))));
-        assert!(grants.remove(&Key::grant(&grant("a07", Role::Manager, 0))));
+        assert!(grants.remove(&Key::grant(&grant("a07", Role::Access, 0))).is_none());
+        let target = Target::parse("a07").unwrap();
+        assert!(grants.get(Role::Access, &target).is_none() && grants.get(Role::Manager, &target).is_some());
+        assert!(grants.remove(&Key::grant(&grant("a07", Role::Manager, 0))).is_some());
+        assert!(grants.all().is_empty());
     }
 
     #[test]

@@ -552,3 +552,50 @@ fn a_change_costs_the_same_with_many_tokens() {
     // Copying everything would be thousands of times as much.
     assert!(many < few * 20, "{few:?} with 10, {many:?} with 100,000");
 }
+
+#[test]
+fn the_grants_of_a_manifest_are_those_that_say_so() {
+    let mut world = World::default();
+    let subject = |number: u32| Subject::parse(&format!("user:u{}@x.io", number % 5)).unwrap();
+    let grant = |number: u32| Grant {
+        subject: subject(number),
+        role: if number.is_multiple_of(3) { Role::Manager } else { Role::Access },
+        target: Target::parse(&format!("account-{}", number % 7)).unwrap(),
+        source: match number % 4 {
+            0 => GrantSource::Direct,
+            source => GrantSource::Manifest(format!("role-binding/b{source}")),
+        },
+        created_at: UnixMillis(1),
+        created_by: String::new(),
+    };
+    let same = |world: &World| {
+        for source in (0..4).map(|number| grant(number).source) {
+            let mut walked: Vec<String> = world
+                .grants()
+                .filter(|grant| grant.source == source)
+                .map(|grant| Key::grant(grant).as_str().to_owned())
+                .collect();
+            let mut found: Vec<String> = world
+                .grants_from(&source)
+                .iter()
+                .map(|grant| Key::grant(grant).as_str().to_owned())
+                .collect();
+            walked.sort();
+            found.sort();
+            assert_eq!(found, walked, "{source:?}");
+        }
+    };
+    // A small linear congruential generator: some are put in again from another source, some are taken out.
+    let mut seed = 7_u32;
+    for revision in 0..600 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let one = grant(seed >> 8);
+        if seed >> 31 == 0 {
+            world.put(Object::Grant(one), revision, &key()).unwrap();
+        } else {
+            world.remove(&Key::grant(&one), revision);
+        }
+        same(&world);
+    }
+    assert!(world.grants().count() > 10);
+}

@@ -1,6 +1,7 @@
 //! The whole state in memory, as one immutable value. A commit makes the next one by changing a few paths of
 //! persistent trees, so that it costs the same with ten tokens and with a million.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -10,7 +11,9 @@ use super::grants::{GrantsOf, Mark};
 use super::named::Named;
 use super::object::{Key, Object};
 use super::tokens::Tokens;
-use crate::domain::{Grant, Owner, Settings, Subject, Team, Token, User, VirtualAccount};
+use crate::domain::{
+    Grant, GrantSource, Owner, Role, Settings, Subject, Target, Team, Token, User, VirtualAccount,
+};
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
 use crate::seal::{MasterKey, SealError};
 
@@ -66,6 +69,9 @@ impl std::fmt::Display for WorldError {
     }
 }
 
+/// What makes a grant this one and no other.
+type Given = (Subject, Role, Target);
+
 /// One state of everything. One of these decides a whole call.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -80,6 +86,8 @@ pub struct World {
     /// By id.
     tokens_by_owner: Named<Owner, Arc<Vec<TokenId>>>,
     grants: Named<Subject, Arc<GrantsOf>>,
+    /// Those that a manifest gave, by its `type/name`: many are applied together, and each asks for its own.
+    grants_by_manifest: Named<String, Arc<BTreeSet<Given>>>,
     settings: Versioned<Settings>,
 }
 
@@ -193,6 +201,22 @@ impl World {
             .any(|grants| grants.on(account, mark).iter().any(&test))
     }
 
+    /// The grant of one subject, role and target.
+    pub fn grant(&self, subject: &Subject, role: Role, target: &Target) -> Option<&Versioned<Grant>> {
+        self.grants.get(subject)?.get(role, target)
+    }
+
+    /// The grants that came from a source: for those of a manifest no others are walked.
+    pub fn grants_from(&self, source: &GrantSource) -> Vec<&Versioned<Grant>> {
+        match source {
+            GrantSource::Direct => self.grants().filter(|grant| grant.source == *source).collect(),
+            GrantSource::Manifest(name) => {
+                let given = self.grants_by_manifest.get(name).into_iter().flat_map(|given| given.iter());
+                given.filter_map(|(subject, role, target)| self.grant(subject, *role, target)).collect()
+            }
+        }
+    }
+
     /// All grants, by subject.
     pub fn grants(&self) -> impl Iterator<Item = &Versioned<Grant>> {
         self.grants.values().flat_map(|grants| grants.all())
@@ -282,8 +306,16 @@ impl World {
             Object::Grant(mut grant) => {
                 self.share_names(&mut grant);
                 let subject = grant.subject.clone();
-                if let Some(grants) = self.grants.or_default(&subject) {
-                    Arc::make_mut(grants).put(Versioned { revision, value: Arc::new(grant) });
+                let grant = Versioned { revision, value: Arc::new(grant) };
+                if let Some(grants) = self.grants.or_default(&subject)
+                    && let Some(old) = Arc::make_mut(grants).put(grant.clone())
+                {
+                    self.forget_source(&old);
+                }
+                if let GrantSource::Manifest(name) = &grant.source
+                    && let Some(given) = self.grants_by_manifest.or_default(name)
+                {
+                    Arc::make_mut(given).insert((subject, grant.role, grant.target.clone()));
                 }
             }
         }
@@ -327,10 +359,16 @@ impl World {
                 if self.grants.get(&subject).is_none() {
                     return;
                 }
-                if let Some(grants) = self.grants.or_default(&subject)
-                    && Arc::make_mut(grants).remove(key)
-                {
-                    self.grants.remove(&subject);
+                if let Some(grants) = self.grants.or_default(&subject) {
+                    let grants = Arc::make_mut(grants);
+                    let old = grants.remove(key);
+                    let is_empty = grants.all().is_empty();
+                    if is_empty {
+                        self.grants.remove(&subject);
+                    }
+                    if let Some(old) = old {
+                        self.forget_source(&old);
+                    }
                 }
             }
             _ => {}
@@ -350,6 +388,17 @@ impl World {
         }
         if let Some(other) = self.grants_of(&grant.subject).first() {
             grant.subject = other.subject.clone();
+        }
+    }
+
+    fn forget_source(&mut self, grant: &Grant) {
+        let GrantSource::Manifest(name) = &grant.source else { return };
+        if let Some((_, given)) = self.grants_by_manifest.get_mut(name) {
+            let given = Arc::make_mut(given);
+            given.remove(&(grant.subject.clone(), grant.role, grant.target.clone()));
+            if given.is_empty() {
+                self.grants_by_manifest.remove(name);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The management API, called as the server and the command line call it.
 
 mod accounts;
+mod attacks;
 mod audit;
 mod directory;
 mod explain;

@@ -133,3 +133,63 @@ fn an_account_is_made_once() {
         assert!(matches!((one, other), (200, 409) | (409, 200)), "{one} {other}");
     }
 }
+
+#[test]
+fn nothing_is_done_by_one_who_manages_no_longer() {
+    for round in 0..ROUNDS {
+        let house = House::furnished();
+        let by_team = round % 2 == 1;
+        let (who, end) = if by_team {
+            house.done(
+                "POST",
+                "/grants",
+                json!({"subject": "team:search", "role": "provider-account-manager", "target": "main"}),
+            );
+            ("access@x.io", "/teams/search/members/access@x.io")
+        } else {
+            ("keeper@x.io", "/grants?subject=user:keeper@x.io&role=provider-account-manager&target=main")
+        };
+        let (_, _, manager) = house.token(who, "key");
+        let grant = json!({"subject": "user:plain@x.io", "role": "access", "target": "main/gpt"});
+        let path = "/grants?subject=user:plain@x.io&role=provider-account-access&target=main/gpt";
+        together(
+            || {
+                // Until it is over, and it has to be.
+                loop {
+                    let (made, _) = house.ask(&manager, "POST", "/grants", grant.clone());
+                    let (taken, _) = house.ask(&manager, "DELETE", path, Value::Null);
+                    if matches!(made, 403 | 404) && matches!(taken, 403 | 404) {
+                        break 200;
+                    }
+                }
+            },
+            || house.ask(&LOCAL, "DELETE", end, Value::Null).0,
+        );
+        let log = house.done("GET", "/audit?refused=false&limit=1000", Value::Null);
+        let log = log["data"].as_array().unwrap();
+        let ended = log.iter().position(|entry| entry["source"] == "socket").unwrap();
+        let later = log.iter().take(ended).filter(|entry| entry["actor"] == format!("user:{who}")).count();
+        assert_eq!(later, 0, "changes by {who} after they managed no longer, in round {round}");
+    }
+}
+
+#[test]
+fn nothing_is_done_with_a_token_after_its_revocation() {
+    for round in 0..ROUNDS {
+        let house = House::furnished();
+        let (_, id, admin) = house.token("admin@x.io", "key");
+        together(
+            || {
+                (0..)
+                    .map(|number| json!({"email": format!("new-{number}@x.io")}))
+                    .map(|body| house.ask(&admin, "POST", "/users/register", body).0)
+                    .find(|status| *status == 401)
+                    .unwrap()
+            },
+            || house.ask(&LOCAL, "DELETE", &format!("/tokens/{id}"), Value::Null).0,
+        );
+        let log = house.done("GET", "/audit?limit=1000", Value::Null);
+        let log = log["data"].as_array().unwrap();
+        assert_eq!(log[0]["action"], "token.revoke", "the last thing, in round {round}: {:?}", log[0]);
+    }
+}
