@@ -203,7 +203,7 @@ impl Passage for Translated {
     fn first_error(&self) -> Option<FirstError> {
         let error = self.translation.first_error()?;
         Some(FirstError {
-            status: if error.credential_refused { 401 } else { error.status },
+            status: if error.is_of_credential() { 401 } else { error.status },
             body: self.front.error(error),
             retry_after_s: error.retry_after_s,
         })

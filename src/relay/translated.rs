@@ -121,7 +121,8 @@ impl Relay {
                 asked.include_usage,
                 asked.context.clone(),
                 self.upstreams.limits().max_answer_bytes,
-            );
+            )
+            .hiding(exchange.secrets());
             return stream::relay(onward, connection, exchange, passage::Translated::new(front, translation));
         }
         whole(onward, connection, exchange, &asked)
@@ -148,8 +149,9 @@ pub(super) fn failed(
         let value = exchange.head().headers.one(name)?;
         std::str::from_utf8(value).ok().map(str::to_owned)
     };
-    let error = back.error(status, &headers, &body);
-    if error.credential_refused {
+    let mut error = back.error(status, &headers, &body);
+    error.hide(exchange.secrets());
+    if error.is_of_credential() {
         return Err(refused(onward, status));
     }
     provider_error(onward, connection, exchange, front, &error)

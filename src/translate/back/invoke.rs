@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::translate::embedding::{EmbeddingAnswer, EmbeddingRequest};
+use crate::translate::few::Few;
 use crate::translate::{Dropped, Invalid, Target, Unreadable, Unsupported};
 
 /// Calls for one request: one of the gateway's becomes at most so many.
@@ -196,17 +197,16 @@ struct TitanReply {
     input_text_token_count: Option<u64>,
 }
 
+/// Vectors stand by their type where types were asked for, else bare.
 #[derive(Debug, Deserialize)]
-struct CohereReply {
-    embeddings: CohereVectors,
+struct CohereReply<'a> {
+    #[serde(borrow)]
+    embeddings: &'a RawValue,
 }
 
-/// By type where types were asked for, else bare.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum CohereVectors {
-    Bare(Vec<Vec<f32>>),
-    ByType { float: Vec<Vec<f32>> },
+struct CohereByType {
+    float: Few<Vec<f32>, MAX_COHERE_TEXTS>,
 }
 
 /// Reads one answer. `input_tokens` is the answer's header `x-amzn-bedrock-input-token-count`, where Cohere's count
@@ -224,8 +224,14 @@ pub fn read(dialect: Dialect, body: &[u8], input_tokens: Option<u64>) -> Result<
             }
         }
         Dialect::CohereV3 | Dialect::CohereV4 => {
-            let reply: CohereReply = serde_json::from_slice(body).map_err(|_| Unreadable)?;
-            let (CohereVectors::Bare(vectors) | CohereVectors::ByType { float: vectors }) = reply.embeddings;
+            let reply: CohereReply<'_> = serde_json::from_slice(body).map_err(|_| Unreadable)?;
+            let text = reply.embeddings.get();
+            let vectors = if text.starts_with('[') {
+                serde_json::from_str(text)
+            } else {
+                serde_json::from_str(text).map(|by_type: CohereByType| by_type.float)
+            };
+            let Few::<_, MAX_COHERE_TEXTS>(vectors) = vectors.map_err(|_| Unreadable)?;
             EmbeddingAnswer { vectors, input_tokens }
         }
     };

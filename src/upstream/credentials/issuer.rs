@@ -1,6 +1,5 @@
 //! Who issues tokens, how they are asked, and what goes wrong with it.
 
-use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -11,6 +11,10 @@ use crate::translate::{Built, Conversation, Invalid, ReplyContext, Target, Unsup
 /// OpenAI takes so many stop texts.
 const MAX_STOPS: usize = 4;
 
+/// Names that no option may write, also where this request does without them: what is called (`models` are others
+/// that OpenRouter falls back to), and the form of the answer.
+const OWN: [&str; 6] = ["model", "models", "route", "messages", "stream", "stream_options"];
+
 /// Writes a request for `chat/completions`.
 ///
 /// What of the model's earlier thoughts and of cache marks the server has no place for is left out, since neither
@@ -37,7 +41,7 @@ pub fn build(conversation: &Conversation, target: &Target<'_>) -> Result<Built, 
     }
     let Members { mut object, names } = object;
     for (name, value) in &conversation.provider_options {
-        if names.contains(&name.as_str()) {
+        if names.contains(&name.as_str()) || OWN.contains(&name.as_str()) {
             return Err(Invalid::new(
                 format!("provider_options.{name}"),
                 "the gateway writes this field itself; use the field of the request that says it",

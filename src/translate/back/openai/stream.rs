@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use super::failure;
 use super::wire::{Call, Content, Count, Text, Usage, blocks, filled, finish, made_id};
 use crate::translate::conversation::Part;
+use crate::translate::few::Few;
 use crate::translate::{Event, ReplyContext, Tokens};
+use crate::wire::tree;
 
 /// Answers of one stream.
 const MAX_CHOICES: usize = 128;
@@ -27,7 +29,7 @@ struct Chunk<'a> {
     #[serde(borrow)]
     object: Option<Text<'a>>,
     #[serde(borrow)]
-    choices: Option<Vec<ChunkChoice<'a>>>,
+    choices: Option<Few<ChunkChoice<'a>, MAX_CHOICES>>,
     usage: Option<Usage>,
     x_groq: Option<Groq>,
     #[serde(borrow)]
@@ -70,7 +72,7 @@ struct Delta<'a> {
     #[serde(borrow)]
     reasoning_details: Option<&'a RawValue>,
     #[serde(borrow)]
-    tool_calls: Option<Vec<Call<'a>>>,
+    tool_calls: Option<Few<Call<'a>, MAX_CALLS>>,
 }
 
 /// Reads one stream.
@@ -190,7 +192,7 @@ impl StreamReader {
     /// What is no chunk: an error, or nothing that can be read.
     fn fail(&mut self, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         self.is_over = true;
-        let value: Value = serde_json::from_slice(data).unwrap_or(Value::Null);
+        let value = tree::small(data).unwrap_or(Value::Null);
         let holder = value.as_array().and_then(|list| list.first()).unwrap_or(&value);
         let is_error = holder.get("error").is_some_and(|error| !error.is_null())
             || holder.get("message").is_some_and(Value::is_string);
@@ -213,7 +215,7 @@ impl StreamReader {
         let id = filled(&chunk.id);
         let choices = chunk.choices.unwrap_or_default();
         // Azure's first chunk has neither id nor answers.
-        if !self.has_begun && (id.is_some() || !choices.is_empty()) {
+        if !self.has_begun && (id.is_some() || !choices.0.is_empty()) {
             self.has_begun = true;
             let seed = id.map_or(data, str::as_bytes);
             self.seed.extend(seed.iter().take(MAX_SEED_BYTES));
