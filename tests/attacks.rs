@@ -48,6 +48,10 @@ impl Stage {
             };
             answer.full(status, &headers.replace("{ECHO}", &shown(request)), &body);
         });
+        Self::with(config, provider, script)
+    }
+
+    fn with(config: &str, provider: Provider, script: Script) -> Self {
         let gateway = Gateway::with_config(config);
         let account = |kind: &str, name: &str, model_kind: &str, models: [&str; 2], more: Value| {
             let model = |name: &str, id: &str, kind: &str| json!({"type": format!("integration/model/{model_kind}"), "name": name, "model_id": id, "model_types": [kind]});
@@ -369,5 +373,56 @@ fn a_caller_can_not_name_another_model_on_the_way() {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         assert!(equal || body["model"] != "forbidden-model", "{}", request.text());
         assert!(!request.path().contains("forbidden"), "{}", request.path());
+    }
+}
+
+#[test]
+fn a_stream_that_can_not_be_read_is_given_up() {
+    let provider = Provider::start(|_, answer| {
+        answer.sse_head();
+        answer.chunk("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"first\"}}]}\n\n");
+        answer.chunk("data: {\"choices\":7}\n\n");
+        answer.hold();
+    });
+    let stage = Stage::with("", provider, Script::default());
+    let mut client = Client::connect(stage.gateway.addr);
+    client.send_post(PATHS[1], &stage.token, ask(PATHS[1], "compat", r#","stream":true"#).as_bytes());
+    assert_eq!(client.read_head().status, 200);
+    let (body, complete) = client.read_rest();
+    let text = String::from_utf8(body).unwrap();
+    assert!(complete && text.contains("first") && text.contains("event: error"), "{text}");
+    // The provider does not work on for nobody, and the caller's connection is good for the next call.
+    stage.provider.wait_closed(stage.provider.only_request().connection);
+    client.send_post(PATHS[1], &stage.token, br#"{"model":"no/m"}"#);
+    assert_eq!(client.read_response().status, 403);
+}
+
+#[test]
+fn openrouter_is_asked_for_no_other_model() {
+    let stage = Stage::new("");
+    stage.says(200, JSON, support::CHAT_ANSWER);
+    let manifest = json!({"type": "provider-account/openrouter", "name": "router", "base_url": stage.provider.base_url(),
+        "auth_data": {"type": "api-key", "api_key": KEY},
+        "integrations": [{"type": "integration/model/openrouter", "name": "m", "model_id": "a/cheap", "model_types": ["chat"]},
+            {"type": "integration/model/openrouter", "name": "dear", "model_id": "a/dear", "model_types": ["chat"]}]});
+    let path = stage.gateway.home.path("router.json");
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    stage.gateway.admin_ok(&["apply", "-f", path.to_str().unwrap()]);
+    stage.gateway.admin_ok(&["grant", "user:ada@example.com", "provider-account-access", "router/m"]);
+    for (path, more) in [
+        (PATHS[0], r#","models":["a/dear"]"#),
+        (PATHS[0], r#","mod\u0065ls":["a/dear"]"#),
+        (PATHS[0], r#","preset":"dear""#),
+        (PATHS[1], r#","models":["a/dear"]"#),
+        (PATHS[1], r#","provider_options":{"models":["a/dear"]}"#),
+        (PATHS[1], r#","provider_options":{"preset":"dear"}"#),
+        (PATHS[2], r#","provider_options":{"models":["a/dear"]}"#),
+    ] {
+        let response = stage.post(path, &ask(path, "router", more));
+        assert_eq!(response.status, 400, "{path} {more}: {}", response.text());
+    }
+    assert_eq!(stage.provider.request_count(), 0);
+    for more in ["", r#","models":[]"#, r#","models":null"#] {
+        assert_eq!(stage.post(PATHS[0], &ask(PATHS[0], "router", more)).status, 200, "{more}");
     }
 }

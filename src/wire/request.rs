@@ -35,6 +35,9 @@ pub struct Inspected {
     pub include_usage: bool,
     /// `max_completion_tokens`, else `max_tokens`, else `max_output_tokens`.
     pub max_tokens: Option<u64>,
+    /// The key that names further models to a provider that knows it: OpenRouter falls back to those in `models`, and a
+    /// `preset` there chooses one.
+    pub names_other_models: Option<&'static str>,
     stream_options: StreamOptions,
 }
 
@@ -52,8 +55,16 @@ enum StreamOptions {
 }
 
 /// The keys of a body that matter to a decision, in lower case as they must be written.
-const BODY_KEYS: [&str; 6] =
-    ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens"];
+const BODY_KEYS: [&str; 8] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "models",
+    "preset",
+];
 
 /// Whether a lenient reader could take one name for the other: they differ in case only, with the two letters
 /// outside ASCII whose case folding lands in it.
@@ -177,8 +188,16 @@ fn place(of: &str, within: usize) -> Range<usize> {
 /// What is wrong, for the caller.
 pub fn inspect(body: &[u8]) -> Result<Inspected, InvalidRequest> {
     let text = std::str::from_utf8(body).map_err(|_| InvalidRequest("The body is not UTF-8".into()))?;
-    let [raw_model, stream, stream_options, max_tokens, max_completion_tokens, max_output_tokens] =
-        members(text, BODY_KEYS).map_err(|error| invalid_json(&error))??;
+    let [
+        raw_model,
+        stream,
+        stream_options,
+        max_tokens,
+        max_completion_tokens,
+        max_output_tokens,
+        models,
+        preset,
+    ] = members(text, BODY_KEYS).map_err(|error| invalid_json(&error))??;
     let base = body.as_ptr().addr();
     let number = |raw: Option<&RawValue>| raw.and_then(|raw| raw.get().parse().ok());
     let raw_model = raw_model.ok_or(InvalidRequest(
@@ -212,6 +231,10 @@ pub fn inspect(body: &[u8]) -> Result<Inspected, InvalidRequest> {
         max_tokens: number(max_completion_tokens)
             .or_else(|| number(max_tokens))
             .or_else(|| number(max_output_tokens)),
+        names_other_models: [("models", models), ("preset", preset)]
+            .into_iter()
+            .find(|(_, raw)| raw.is_some_and(|raw| !matches!(raw.get(), "null" | "[]")))
+            .map(|(name, _)| name),
         stream_options,
     })
 }

@@ -13,7 +13,7 @@ const MAX_STOPS: usize = 4;
 
 /// Names that no option may write, also where this request does without them: what is called (`models` are others
 /// that OpenRouter falls back to), and the form of the answer.
-const OWN: [&str; 6] = ["model", "models", "route", "messages", "stream", "stream_options"];
+const OWN: [&str; 7] = ["model", "models", "preset", "route", "messages", "stream", "stream_options"];
 
 /// Writes a request for `chat/completions`.
 ///

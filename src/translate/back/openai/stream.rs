@@ -17,6 +17,10 @@ use crate::wire::tree;
 const MAX_CHOICES: usize = 128;
 /// Tool calls of one answer.
 const MAX_CALLS: usize = 1_024;
+/// The longest id of a call. Some gateways put signatures into theirs.
+const MAX_ID_BYTES: usize = 16 * 1024;
+/// Calls of all answers of one stream, whose ids are kept.
+const MAX_ALL_CALLS: usize = 4_096;
 /// Of what made ids come from.
 const MAX_SEED_BYTES: usize = 1_024;
 
@@ -237,6 +241,12 @@ impl StreamReader {
     }
 
     fn choice(&mut self, chunk: ChunkChoice<'_>, sink: &mut dyn FnMut(Event<'_>)) {
+        let calls: usize = self.choices.iter().map(|choice| choice.calls.len()).sum();
+        if calls > MAX_ALL_CALLS {
+            self.is_over = true;
+            sink(Event::Error(failure::unreadable()));
+            return;
+        }
         let index = chunk.index.and_then(|index| index.0).unwrap_or_default();
         let Some(index) = u32::try_from(index).ok() else { return };
         let place = match self.choices.iter().position(|known| known.index == index) {
@@ -347,7 +357,8 @@ impl Choice {
                     }
                 }
                 let place = self.calls.len();
-                let id = filled(&fragment.id).unwrap_or_default();
+                // An id is kept to know its call again; one of thousands of bytes is none.
+                let id = filled(&fragment.id).filter(|id| id.len() <= MAX_ID_BYTES).unwrap_or_default();
                 self.calls.push(OpenCall {
                     key: fragment.index.and_then(|index| index.0),
                     id: id.to_owned(),
