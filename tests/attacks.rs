@@ -426,3 +426,21 @@ fn openrouter_is_asked_for_no_other_model() {
         assert_eq!(stage.post(PATHS[0], &ask(PATHS[0], "router", more)).status, 200, "{more}");
     }
 }
+
+#[test]
+fn what_is_made_of_a_body_counts_as_the_body_does() {
+    let stage = Stage::new("server.max_buffered_bytes = 1500000\nserver.max_body_bytes = 1400000");
+    stage.says(500, JSON, "{}");
+    let long = |path, account, bytes| ask(path, account, &format!(r#","user":"{}""#, "x".repeat(bytes)));
+    // As it is it fits, twice it does not.
+    assert_eq!(stage.post(PATHS[0], &long(PATHS[0], "compat", 1_000_000)).status, 500);
+    let response = stage.post(PATHS[0], &long(PATHS[0], "gem", 1_000_000));
+    assert_eq!(response.status, 503, "{}", response.text());
+    let texts = format!(r#"{{"model":"gem/e","input":"{}"}}"#, "x".repeat(1_000_000));
+    assert_eq!(stage.post("/v1/embeddings", &texts).status, 503);
+    assert_eq!(stage.provider.request_count(), 1);
+    // What was refused gives its room back.
+    for _ in 0..4 {
+        assert_ne!(stage.post(PATHS[0], &long(PATHS[0], "gem", 500_000)).status, 503);
+    }
+}

@@ -53,13 +53,16 @@ impl Relay {
         connection: &mut Connection,
         answer: &Answer<'_>,
         permit: Permit,
-        call: Call,
+        mut call: Call,
         protocol: Protocol,
         meter: &mut Meter<'_>,
     ) -> Result<After, Refusal> {
         let route = permit.route();
         let deadline_ms = monotonic_ms().saturating_add(self.upstreams.limits().total_timeout_ms);
+        // The texts are there twice, as they are read and as they are sent.
+        let _room = self.room(&call)?;
         let request = embedding::read(&call.body.bytes).map_err(invalid)?;
+        call.body.bytes = Vec::new();
         let back = if protocol == Protocol::Converse { Back::Converse } else { Back::Gemini };
         let capability = capability_of(route, back);
         let target = Target {
