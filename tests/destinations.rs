@@ -283,3 +283,19 @@ fn no_redirect_takes_a_call_elsewhere() {
     assert_eq!(fixture.provider.request_count(), 10);
     assert_eq!(elsewhere.connection_count(), 0);
 }
+
+#[test]
+fn a_models_credential_stays_under_the_trust_that_it_was_given_for() {
+    let stage = Stage::new("");
+    let manifest = json!({"type": "provider-account/self-hosted-model", "name": "hosts", "base_url": "https://models.example/v1",
+        "integrations": [{"type": "integration/model/self-hosted-model", "name": "m", "model_id": "m", "model_types": ["chat"],
+            "url": "https://own.example/v1", "auth_data": {"type": "bearer-auth", "bearer_token": OTHER_KEY}}]});
+    let path = stage.gateway.home.path("hosts.json");
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    stage.gateway.admin_ok(&["apply", "-f", path.to_str().unwrap()]);
+    let change = |body: &Value| stage.ask(&stage.root, "PATCH", "/provider-accounts/hosts", body);
+    let refused = change(&json!({"ca_certificates": certificate()}));
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert!(refused.text().contains("auth_data"), "{}", refused.text());
+    assert_eq!(change(&json!({"headers": {"x-team": "a"}})).status, 200);
+}

@@ -78,6 +78,16 @@ impl BodyReservation {
         Self { budget: Arc::clone(budget), bytes: 0 }
     }
 
+    /// A part for what is made of a body.
+    ///
+    /// # Errors
+    /// `NoRoom` when the budget has no more.
+    pub fn take(budget: &Arc<BodyBudget>, bytes: usize) -> Result<Self, ReadError> {
+        let mut reservation = Self::new(budget);
+        reservation.grow(bytes)?;
+        Ok(reservation)
+    }
+
     fn grow(&mut self, more: usize) -> Result<(), ReadError> {
         let before = self.budget.used.fetch_add(more, Ordering::AcqRel);
         if before.saturating_add(more) > self.budget.max_bytes {

@@ -188,6 +188,7 @@ impl Manage {
             self.set_client_certificate(&mut new, Some(old), certificate, change.client_key.as_ref())?;
             settings::require(&new)?;
             settings::check_kept(&old.spec, &new, resent, change.client_key.is_some())?;
+            settings::check_servers_kept(&old.spec, &new)?;
             let mut draft = Draft::default();
             if new != old.spec {
                 new.updated_at = view.now;

@@ -331,6 +331,20 @@ pub(super) fn check_kept(
     Ok(())
 }
 
+/// Servers of models that have a credential and no certificates of their own trust those of their account: another
+/// trust needs their credentials again, which a change of the account can not bring.
+pub(super) fn check_servers_kept(old: &ProviderAccount, new: &ProviderAccount) -> Result<(), Failure> {
+    let borrows_trust =
+        |server: &ModelServer| server.sealed_credential.is_some() && server.ca_certificates.is_none();
+    let is_bound = new.models.values().any(|model| model.settings.server.as_ref().is_some_and(borrows_trust));
+    if old.ca_certificates != new.ca_certificates && is_bound {
+        return Err(refused(
+            "A model's stored credential belongs to the account's present certificates; apply the account with the model's auth_data again to change them",
+        ));
+    }
+    Ok(())
+}
+
 /// The base URL as it is stored.
 pub(super) fn base_url(provider: ProviderType, url: &str) -> String {
     match provider {

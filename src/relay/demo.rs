@@ -12,6 +12,7 @@ use crate::clock::UnixMillis;
 use crate::domain::{Outcome, TokenCounts, TokenOrigin};
 use crate::failure::Failure;
 use crate::http::Connection;
+use crate::wire::tree;
 
 #[derive(Deserialize)]
 struct Request {
@@ -65,7 +66,8 @@ pub(super) fn answer(
             "The demo's model answers chat/completions only".into(),
         )));
     }
-    let request: Request = serde_json::from_slice(body).map_err(|_| {
+    let body = Some(body).filter(|body| !tree::nests_deeper_than(body, tree::MAX_DEPTH));
+    let request: Request = serde_json::from_slice(body.unwrap_or_default()).map_err(|_| {
         Refusal::after_body(Failure::BadRequest("'messages' is not a list of messages".into()))
     })?;
     let said = request.messages.iter().rev().find(|message| message.role == "user").map(Message::text);

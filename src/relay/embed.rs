@@ -3,17 +3,18 @@
 use super::answer::{After, Answer};
 use super::outgoing::Outgoing;
 use super::translated::{self, capability_of, invalid};
-use super::{Call, Onward, Refusal, Relay, TranslationNotes};
+use super::{Call, Onward, Refusal, Relay, TranslationNotes, upstream_refusal};
 use crate::authz::{Permit, Route};
 use crate::clock::monotonic_ms;
 use crate::domain::{Outcome, Protocol, TokenCounts, TokenOrigin};
 use crate::failure::Failure;
 use crate::http::Connection;
+use crate::net::Interruption;
 use crate::relay::meter::Meter;
 use crate::translate::back::{converse, gemini, invoke};
 use crate::translate::embedding::{self, EmbeddingAnswer, EmbeddingRequest};
 use crate::translate::{Back, Dropped, Front, Invalid, Target, Unreadable};
-use crate::upstream::{Exchange, address};
+use crate::upstream::{Exchange, UpstreamError, address};
 
 /// What one request comes to at its provider: one call, or one for some of the texts each.
 struct Calls {
@@ -52,13 +53,16 @@ impl Relay {
         connection: &mut Connection,
         answer: &Answer<'_>,
         permit: Permit,
-        call: Call,
+        mut call: Call,
         protocol: Protocol,
         meter: &mut Meter<'_>,
     ) -> Result<After, Refusal> {
         let route = permit.route();
         let deadline_ms = monotonic_ms().saturating_add(self.upstreams.limits().total_timeout_ms);
+        // The texts are there twice, as they are read and as they are sent.
+        let _room = self.room(&call)?;
         let request = embedding::read(&call.body.bytes).map_err(invalid)?;
+        call.body.bytes = Vec::new();
         let back = if protocol == Protocol::Converse { Back::Converse } else { Back::Gemini };
         let capability = capability_of(route, back);
         let target = Target {
@@ -78,10 +82,18 @@ impl Relay {
             meter,
         };
         let mut read = Vec::new();
+        let mut read_bytes = 0_usize;
+        let mut tokens = 0_u64;
         let mut last = None;
         for body in &calls.bodies {
             if let Some(exchange) = last.take() {
                 self.upstreams.keep(exchange);
+            }
+            // Nothing more is asked of the provider for a caller who left or may not ask any more.
+            let ended = connection.watch().interruption();
+            if let Some(interruption) = ended.filter(|cause| *cause != Interruption::Deadline) {
+                let error = UpstreamError::Interrupted(interruption);
+                return Err(upstream_refusal(error, &onward.account, onward.meter));
             }
             let outgoing = Outgoing::json(calls.target.clone(), body);
             let mut exchange = self.send_out(connection, route, &outgoing, deadline_ms, onward.meter)?;
@@ -93,18 +105,30 @@ impl Relay {
                 return translated::failed(onward, connection, exchange, Front::Chat, back);
             }
             let body = translated::read_whole(&mut onward, connection, &mut exchange)?;
+            read_bytes = read_bytes.saturating_add(body.bytes.len());
+            if read_bytes > self.upstreams.limits().max_answer_bytes {
+                let account = onward.account.clone();
+                return Err(Refusal::after_body(Failure::UpstreamTooLarge { account }));
+            }
             let part = calls.answers.read(&body.bytes, &exchange);
-            read.push(part.map_err(|Unreadable| unreadable(&mut onward))?);
+            let part = part.map_err(|Unreadable| unreadable(&mut onward))?;
+            // Counted call by call: what was used stays used when a later one fails.
+            if let Some(input) = part.input_tokens {
+                tokens = tokens.saturating_add(input);
+                onward.meter.tokens(TokenCounts {
+                    input: tokens,
+                    origin: TokenOrigin::Reported,
+                    ..TokenCounts::default()
+                });
+            }
+            read.push(part);
             last = Some(exchange);
         }
         let Some(exchange) = last else { return Err(Refusal::after_body(Failure::Internal)) };
         let whole = invoke::join(read, request.inputs.len()).map_err(|Unreadable| unreadable(&mut onward))?;
-        if let Some(input) = whole.input_tokens {
-            onward.meter.tokens(TokenCounts {
-                input,
-                origin: TokenOrigin::Reported,
-                ..TokenCounts::default()
-            });
+        if whole.input_tokens.is_none() {
+            // A sum that lacks a part is none: it is estimated.
+            onward.meter.tokens(TokenCounts::default());
         }
         let text = embedding::write(&whole, route.model_id(), request.base64);
         translated::write_json(onward, connection, exchange, &text)

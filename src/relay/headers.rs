@@ -144,11 +144,13 @@ pub fn to_caller(from: &Headers, to: &mut AnswerHead) {
 /// The same for an answer that is said again in another dialect: what describes the provider's own bytes stays
 /// behind, and so do rate limits that are written in its own words. The provider's request id goes along.
 pub fn to_caller_translated(from: &Headers, to: &mut AnswerHead) {
+    let id = UPSTREAM_REQUEST_IDS.iter().find_map(|name| from.all(name).next());
+    if let Some(id) = id {
+        to.line(b"x-upstream-request-id", id);
+    }
     for (name, value) in from.iter() {
         if TRANSLATED_TO_CALLER.iter().any(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes())) {
             to.line(&name.to_ascii_lowercase(), value);
-        } else if UPSTREAM_REQUEST_IDS.iter().any(|id| name.eq_ignore_ascii_case(id.as_bytes())) {
-            to.line(b"x-upstream-request-id", value);
         }
     }
 }

@@ -25,7 +25,7 @@ pub use headers::sane_request_id;
 
 use crate::authz::Permit;
 use crate::clock::{UnixMillis, monotonic_ms};
-use crate::domain::{Outcome, Principal};
+use crate::domain::{Outcome, Principal, ProviderType};
 use crate::failure::Failure;
 use crate::http::{
     AnswerHead, BodyBudget, BodyLength, BufferedBody, Connection, HeadError, Headers, Limits, ReadError,
@@ -309,6 +309,17 @@ impl Relay {
         let route = permit.route();
         let deadline_ms = monotonic_ms().saturating_add(self.upstreams.limits().total_timeout_ms);
         let account = route.account.spec.name.to_string();
+        // The permit is for one model; what would have the provider call another has none.
+        if route.account.spec.provider == ProviderType::Openrouter
+            && let Edits::Json(Inspected { names_other_models: Some(name), .. }) = &call.edits
+        {
+            return Err(Refusal::after_body(Failure::InvalidField {
+                field: (*name).to_owned(),
+                message: format!(
+                    "'{name}' would have openrouter call other models than the one that was asked for"
+                ),
+            }));
+        }
         let asked = match &call.edits {
             Edits::Json(inspected) if endpoint.has_stream_options => inspected.usage_edit(),
             _ => None,

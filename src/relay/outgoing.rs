@@ -115,8 +115,9 @@ impl Relay {
             if reached {
                 meter.reached_provider();
             }
-            let exchange =
+            let mut exchange =
                 result.map_err(|error| upstream_refusal(error, account.spec.name.as_str(), meter))?;
+            exchange.remember(&authorization);
             if exchange.head().status == 403 {
                 // A signature is refused for the time that it names as well.
                 self.upstreams.check_clock(account, exchange.head());

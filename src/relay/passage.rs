@@ -31,6 +31,8 @@ pub(super) trait Passage {
     fn is_finished(&self) -> bool;
     /// Whether the caller's end mark has been written: clients hang up there.
     fn has_said_all(&self) -> bool;
+    /// Whether what the provider still says can change nothing: its stream failed, and the caller was told.
+    fn wants_no_more(&self) -> bool;
     /// How a stream that ended by itself has ended.
     fn outcome(&self) -> Outcome;
     /// The error that came before anything else.
@@ -95,6 +97,11 @@ impl Passage for Relayed {
 
     fn has_said_all(&self) -> bool {
         self.reader.has_said_all()
+    }
+
+    fn wants_no_more(&self) -> bool {
+        // What a provider says behind its own error passes as it is.
+        false
     }
 
     fn outcome(&self) -> Outcome {
@@ -192,6 +199,10 @@ impl Passage for Translated {
         self.translation.is_finished()
     }
 
+    fn wants_no_more(&self) -> bool {
+        self.translation.has_errored()
+    }
+
     fn outcome(&self) -> Outcome {
         if self.translation.has_errored() && !self.has_failed {
             Outcome::ProviderError
@@ -203,7 +214,7 @@ impl Passage for Translated {
     fn first_error(&self) -> Option<FirstError> {
         let error = self.translation.first_error()?;
         Some(FirstError {
-            status: if error.credential_refused { 401 } else { error.status },
+            status: if error.is_of_credential() { 401 } else { error.status },
             body: self.front.error(error),
             retry_after_s: error.retry_after_s,
         })

@@ -65,7 +65,7 @@ pub(super) fn relay(
         if let Some(error) = ended {
             return Ok(broken(onward, connection, &mut passage, error, (head, out), *framing));
         }
-        let ends = exchange.is_complete();
+        let ends = exchange.is_complete() || passage.wants_no_more();
         onward.arm_for_caller(connection);
         if write(connection, *framing, head, &out, ends).is_err() {
             let had_everything = out.is_empty() && passage.has_said_all();
@@ -79,6 +79,10 @@ pub(super) fn relay(
         if ends {
             let after = *after;
             onward.meter.outcome(passage.outcome());
+            if !exchange.is_complete() {
+                // It may go on for ever, at the account's cost.
+                exchange.abandon();
+            }
             onward.relay.upstreams.keep(exchange);
             return Ok(after);
         }

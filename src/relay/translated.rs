@@ -12,7 +12,7 @@ use crate::authz::{Permit, Route};
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::domain::Outcome;
 use crate::failure::Failure;
-use crate::http::{BufferedBody, Connection};
+use crate::http::{BodyReservation, BufferedBody, Connection};
 use crate::relay::meter::Meter;
 use crate::token;
 use crate::translate::back::gemini::claude;
@@ -60,6 +60,12 @@ pub(super) fn capability_of(route: &Route, back: Back) -> Cow<'static, Capabilit
 }
 
 impl Relay {
+    /// Room for a second of a call's body.
+    pub(super) fn room(&self, call: &Call) -> Result<BodyReservation, Refusal> {
+        BodyReservation::take(&self.budget, call.body.bytes.len())
+            .map_err(|error| Refusal { body: UnreadBody::None, ..Refusal::from_read(&error) })
+    }
+
     /// Serves a permitted call through a translation. Takes the permit by value, as [`Relay::forward`] does.
     #[allow(clippy::too_many_arguments, reason = "one call, its way, and where it is measured")]
     pub(super) fn translate(
@@ -67,14 +73,17 @@ impl Relay {
         connection: &mut Connection,
         answer: &Answer<'_>,
         permit: Permit,
-        call: Call,
+        mut call: Call,
         (front, back): (Front, Back),
         meter: &mut Meter<'_>,
     ) -> Result<After, Refusal> {
         let route = permit.route();
         let deadline_ms = monotonic_ms().saturating_add(self.upstreams.limits().total_timeout_ms);
         let account = route.account.spec.name.to_string();
+        // While it is said again there are two of it: body and conversation, then conversation and request.
+        let room = self.room(&call)?;
         let conversation = front.read(&call.body.bytes).map_err(invalid)?;
+        call.body.bytes = Vec::new();
         let capability = capability_of(route, back);
         let target = Target {
             provider: route.account.spec.provider.as_str(),
@@ -97,7 +106,7 @@ impl Relay {
             unique: token::random_id().map_err(|_| Refusal::after_body(Failure::Internal))?,
             model: call.model.clone(),
         };
-        drop(conversation);
+        drop((conversation, room));
         let outgoing = Outgoing::translated(route, back, is_stream, &built.body).map_err(invalid)?;
         let exchange = self.send_out(connection, route, &outgoing, deadline_ms, meter)?;
         drop((built.body, call));
@@ -125,7 +134,8 @@ impl Relay {
                 (asked.include_usage, asked.echo.clone()),
                 asked.context.clone(),
                 self.upstreams.limits().max_answer_bytes,
-            );
+            )
+            .hiding(exchange.secrets());
             return stream::relay(onward, connection, exchange, passage::Translated::new(front, translation));
         }
         whole(onward, connection, exchange, &asked)
@@ -152,8 +162,9 @@ pub(super) fn failed(
         let value = exchange.head().headers.one(name)?;
         std::str::from_utf8(value).ok().map(str::to_owned)
     };
-    let error = back.error(status, &headers, &body);
-    if error.credential_refused {
+    let mut error = back.error(status, &headers, &body);
+    error.hide(exchange.secrets());
+    if error.is_of_credential() {
         return Err(refused(onward, status));
     }
     provider_error(onward, connection, exchange, front, &error)

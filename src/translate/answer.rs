@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::conversation::Part;
 use crate::domain::{TokenCounts, TokenOrigin};
+use crate::secret::Secret;
 
 /// A whole answer.
 #[derive(Debug, Default)]
@@ -212,4 +213,26 @@ pub struct ProviderError {
     /// The provider refused the gateway's own credential, although its status does not say so (Gemini's 400
     /// `API_KEY_INVALID`): handled like a 401.
     pub credential_refused: bool,
+}
+
+impl ProviderError {
+    /// Whether it speaks of the gateway's own credential, which its sentence may repeat.
+    pub fn is_of_credential(&self) -> bool {
+        self.credential_refused
+            || matches!(self.status, 401 | 403)
+            || matches!(self.kind.as_str(), "authentication_error" | "permission_error")
+            || matches!(self.code.as_deref(), Some("invalid_api_key"))
+    }
+
+    /// Takes these out of all that it says.
+    pub fn hide(&mut self, secrets: &[Secret]) {
+        let others = [&mut self.code, &mut self.request_id].into_iter().flatten();
+        for text in others.chain([&mut self.message, &mut self.kind]) {
+            for secret in secrets.iter().filter(|secret| !secret.expose().is_empty()) {
+                if text.contains(secret.expose()) {
+                    *text = text.replace(secret.expose(), "***");
+                }
+            }
+        }
+    }
 }

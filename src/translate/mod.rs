@@ -16,6 +16,7 @@ pub mod capability;
 pub mod conversation;
 mod dialect;
 pub mod embedding;
+mod few;
 pub mod front;
 mod json_text;
 mod members;

@@ -7,6 +7,10 @@ use super::front::responses::Echo;
 use super::{Identity, ReplyContext, Tokens};
 use crate::http::eventstream::Decoder;
 use crate::http::sse::{self, EventSplitter};
+use crate::secret::Secret;
+
+/// The longest id of an answer and name of a model that are repeated, in bytes.
+const MAX_NAME_BYTES: usize = 256;
 
 /// Translates one stream. What it holds back is bounded by the largest event that it was told of.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ struct State {
     /// The error that came before anything else.
     first_error: Option<ProviderError>,
     errored: bool,
+    secrets: Vec<Secret>,
     /// Since the last look.
     tokens: Option<Tokens>,
     output_pieces: u64,
@@ -54,6 +59,13 @@ impl Translation {
             Back::Converse => Reader::Messages(Decoder::new(max_event_bytes), MessagesReader::new(context)),
         };
         Self { reader, writer: front.stream(identity, include_usage, echo), state: State::default() }
+    }
+
+    /// The same; errors of the provider are told without these.
+    #[must_use]
+    pub fn hiding(mut self, secrets: &[Secret]) -> Self {
+        self.state.secrets = secrets.to_vec();
+        self
     }
 
     /// Takes bytes of the provider's body; appends what is whole of them to `out`.
@@ -145,10 +157,21 @@ impl Translation {
 }
 
 impl State {
-    fn take(&mut self, event: Event<'_>, writer: &mut FrontWriter, out: &mut Vec<u8>) {
+    fn take(&mut self, mut event: Event<'_>, writer: &mut FrontWriter, out: &mut Vec<u8>) {
         if self.finished {
             // Nothing counts behind the end.
             return;
+        }
+        match &mut event {
+            Event::Start { id, model, .. } => {
+                // Dialects repeat them in each chunk: one of a provider's that is a book would be sent a thousand times.
+                *id = id.take().filter(|id| id.len() <= MAX_NAME_BYTES);
+                *model = model.take().filter(|model| model.len() <= MAX_NAME_BYTES);
+            }
+            // With a status of its own this would be a 502 in words of ours: the provider's may repeat the key.
+            Event::Error(error) if self.begun && error.is_of_credential() => *error = refused_credential(),
+            Event::Error(error) => error.hide(&self.secrets),
+            _ => {}
         }
         match &event {
             Event::Start { tokens, .. } => {
@@ -184,6 +207,16 @@ impl State {
             | Event::Finish { .. } => self.begun = true,
         }
         writer.write(event, out);
+    }
+}
+
+fn refused_credential() -> ProviderError {
+    ProviderError {
+        status: 502,
+        kind: "api_error".to_owned(),
+        message: "The provider refused the gateway; ask the account's manager to check its key and URL"
+            .to_owned(),
+        ..ProviderError::default()
     }
 }
 

@@ -8,6 +8,19 @@ pub type Dropped = Vec<String>;
 /// Names of dropped fields that are listed; what is beyond is counted in no header.
 const MAX_DROPPED: usize = 32;
 
+/// Characters of a field's path that are repeated; parts of it are the caller's own.
+const MAX_FIELD_CHARS: usize = 200;
+/// Characters of a sentence.
+const MAX_MESSAGE_CHARS: usize = 1_000;
+
+/// A text without what would break a line, and cut to so many characters.
+fn few_words(text: String, most_chars: usize) -> String {
+    if text.len() <= most_chars && !text.chars().any(char::is_control) {
+        return text;
+    }
+    text.chars().filter(|c| !c.is_control()).take(most_chars).collect()
+}
+
 /// A request that can not be served, and why, for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
@@ -20,7 +33,10 @@ pub struct Invalid {
 impl Invalid {
     /// A refusal of one field.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self {
+            field: few_words(field.into(), MAX_FIELD_CHARS),
+            message: few_words(message.into(), MAX_MESSAGE_CHARS),
+        }
     }
 }
 
@@ -50,10 +66,11 @@ impl<'a> Unsupported<'a> {
     /// Unless the account drops such fields.
     pub fn field(&mut self, field: &str) -> Result<(), Invalid> {
         if !self.target.drop_unsupported {
+            let named = few_words(field.to_owned(), MAX_FIELD_CHARS);
             return Err(Invalid::new(
                 field,
                 format!(
-                    "'{field}' is not supported by {} ({}); leave it out, or have the account's manager set drop_unsupported",
+                    "'{named}' is not supported by {} ({}); leave it out, or have the account's manager set drop_unsupported",
                     self.target.provider, self.target.model_id
                 ),
             ));

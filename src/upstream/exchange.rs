@@ -4,13 +4,16 @@ use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::UpstreamError;
+use super::{AuthHeader, UpstreamError};
 use crate::http::{BodyLength, ChunkedDecoder, Piece, ResponseHead, head_end};
 use crate::net::{Transport, slices, write_request};
+use crate::secret::Secret;
 
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MIN_READ_BYTES: usize = 4 * 1024;
 const MAX_READ_BYTES: usize = 64 * 1024;
+/// The shortest part of a credential that is looked for in errors, in bytes.
+const MIN_SECRET_BYTES: usize = 8;
 /// Interim answers before the real one.
 const MAX_INTERIM_HEADS: usize = 16;
 
@@ -26,6 +29,8 @@ pub struct Exchange {
     read_bytes: usize,
     left: Left,
     request_was_sent: bool,
+    /// What of a credential the request showed.
+    secrets: Vec<Secret>,
     key: (Arc<str>, u64),
     worker: usize,
 }
@@ -111,9 +116,20 @@ impl Exchange {
             read_bytes: MIN_READ_BYTES,
             left,
             request_was_sent,
+            secrets: Vec::new(),
             key,
             worker,
         })
+    }
+
+    /// Remembers what of a credential the request showed in its header lines.
+    pub fn remember(&mut self, shown: &[AuthHeader]) {
+        self.secrets = shown.iter().filter_map(|(_, value)| secret_part(value.expose())).collect();
+    }
+
+    /// What of a credential the request showed: an error that repeats it is not told as it is.
+    pub fn secrets(&self) -> &[Secret] {
+        &self.secrets
     }
 
     /// The answer's head.
@@ -232,6 +248,16 @@ impl Exchange {
             None
         }
     }
+}
+
+/// Of a header line what is secret: a key or token without its scheme, a signature. What is shorter than a word is not
+/// looked for.
+fn secret_part(value: &str) -> Option<Secret> {
+    let part = match value.split_once("Signature=") {
+        Some((_, signature)) => signature,
+        None => value.rsplit(' ').next().unwrap_or_default(),
+    };
+    (part.len() >= MIN_SECRET_BYTES).then(|| Secret::new(part.to_owned()))
 }
 
 fn fill(transport: &mut Transport, buffer: &mut Vec<u8>, bytes: usize) -> std::io::Result<usize> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::translate::embedding::{EmbeddingAnswer, EmbeddingRequest};
+use crate::translate::few::Few;
 use crate::translate::{Dropped, Invalid, Target, Unreadable, Unsupported};
 
 /// Calls for one request: one of the gateway's becomes at most so many.
@@ -196,16 +197,16 @@ struct TitanReply {
     input_text_token_count: Option<u64>,
 }
 
+/// Vectors stand by their type where types were asked for, else bare.
 #[derive(Debug, Deserialize)]
 struct CohereReply<'a> {
-    /// A list of vectors, or lists by type.
     #[serde(borrow)]
     embeddings: &'a RawValue,
 }
 
 #[derive(Debug, Deserialize)]
-struct ByType {
-    float: Vec<Vec<f32>>,
+struct CohereByType {
+    float: Few<Vec<f32>, MAX_COHERE_TEXTS>,
 }
 
 /// Reads one answer. `input_tokens` is the answer's header `x-amzn-bedrock-input-token-count`, where Cohere's count
@@ -228,9 +229,9 @@ pub fn read(dialect: Dialect, body: &[u8], input_tokens: Option<u64>) -> Result<
             let vectors = if text.starts_with('[') {
                 serde_json::from_str(text)
             } else {
-                serde_json::from_str::<ByType>(text).map(|by_type| by_type.float)
+                serde_json::from_str(text).map(|by_type: CohereByType| by_type.float)
             };
-            let vectors: Vec<Vec<f32>> = vectors.map_err(|_| Unreadable)?;
+            let Few::<_, MAX_COHERE_TEXTS>(vectors) = vectors.map_err(|_| Unreadable)?;
             EmbeddingAnswer { vectors, input_tokens }
         }
     };

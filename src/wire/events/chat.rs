@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use crate::wire::tree;
+
 /// A chunk, or an event of a Responses stream.
 #[derive(Deserialize)]
 pub(super) struct Chunk<'a> {
@@ -17,8 +19,8 @@ pub(super) struct Chunk<'a> {
     pub(super) error: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) object: Option<&'a RawValue>,
-    #[serde(default)]
-    pub(super) choices: Option<Vec<Choice>>,
+    #[serde(borrow, default)]
+    pub(super) choices: Option<Vec<Choice<'a>>>,
     #[serde(default)]
     pub(super) sequence_number: Option<u64>,
 }
@@ -32,38 +34,44 @@ pub(super) struct Nested<'a> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Choice {
-    #[serde(default)]
-    delta: Option<serde_json::Map<String, serde_json::Value>>,
+pub(super) struct Choice<'a> {
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
     #[serde(default)]
     text: Option<String>,
     #[serde(default)]
     finish_reason: Option<String>,
 }
 
-impl Choice {
+impl Choice<'_> {
     pub(super) fn is_empty(&self) -> bool {
         self.finish_reason.is_none()
             && self.text.as_deref().unwrap_or_default().is_empty()
-            && self.delta.as_ref().is_none_or(serde_json::Map::is_empty)
+            && self.delta.is_none_or(is_empty_object)
     }
+}
+
+/// `{}`, with or without space in it.
+fn is_empty_object(raw: &RawValue) -> bool {
+    let inner = raw.get().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    inner.is_some_and(|inner| inner.trim_ascii().is_empty())
 }
 
 /// An error as a body of its own: in a wrapper, as clients look for it there.
 pub(super) fn wrapped(data: &[u8]) -> Vec<u8> {
-    match serde_json::from_slice::<serde_json::Value>(data) {
-        Ok(serde_json::Value::Object(object)) if object.contains_key("error") => data.to_vec(),
-        Ok(failed) if failed.pointer("/response/error").is_some_and(serde_json::Value::is_object) => {
+    match tree::small(data) {
+        Some(serde_json::Value::Object(object)) if object.contains_key("error") => data.to_vec(),
+        Some(failed) if failed.pointer("/response/error").is_some_and(serde_json::Value::is_object) => {
             json!({"error": failed.pointer("/response/error")}).to_string().into_bytes()
         }
-        Ok(other) => json!({"error": other}).to_string().into_bytes(),
-        Err(_) => json!({"error": {"message": String::from_utf8_lossy(data)}}).to_string().into_bytes(),
+        Some(other) => json!({"error": other}).to_string().into_bytes(),
+        None => json!({"error": {"message": String::from_utf8_lossy(data)}}).to_string().into_bytes(),
     }
 }
 
 /// The status that an error object speaks of; 502 when it names none.
 pub(super) fn error_status(data: &[u8]) -> u16 {
-    let parsed: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
+    let parsed = tree::small(data).unwrap_or_default();
     let error = parsed.get("error").unwrap_or(&parsed);
     ["code", "status", "status_code"]
         .iter()

@@ -1,5 +1,7 @@
 //! A conversation as a request.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -9,12 +11,15 @@ use super::thinking::{self, Circumstances};
 use super::tools::{self, Names};
 use super::turns;
 use crate::translate::capability::Sampling;
+use crate::translate::members::Members;
 use crate::translate::{Built, Conversation, Invalid, ReplyContext, Target, Unsupported};
 
 /// Objects of the request into which `provider_options` are merged member by member.
 const MERGED: [&str; 2] = ["metadata", "output_config"];
 /// Names that no option may write, also where this request does without them.
 const OWN: [&str; 4] = ["model", "messages", "stream", "max_tokens"];
+/// Members of an object of `provider_options` that is merged into one of the gateway's own.
+const MAX_MERGED: usize = 256;
 /// The highest temperature.
 const MAX_TEMPERATURE: f64 = 1.0;
 /// The lowest `top_p` beside thinking.
@@ -205,15 +210,16 @@ impl Fields {
             self.fields.push((name.to_owned(), value.to_owned()));
             return Ok(());
         };
-        let both = (serde_json::from_str::<Value>(own.get()), serde_json::from_str::<Value>(value.get()));
-        let (Ok(Value::Object(_)), Ok(Value::Object(more)), true) =
-            (&both.0, &both.1, MERGED.contains(&name))
-        else {
+        let both = (serde_json::from_str::<Members<'_>>(own.get()), serde_json::from_str(value.get()));
+        let (Ok(Members(known)), Ok(Members(more)), true) = (both.0, both.1, MERGED.contains(&name)) else {
             return Err(refused(name));
         };
+        if more.len() > MAX_MERGED {
+            return Err(refused(name));
+        }
         // As texts, so that what is only carried keeps its order: the members of one behind those of the other.
-        let known = both.0.as_ref().ok().and_then(Value::as_object);
-        if let Some(twice) = more.keys().find(|key| known.is_some_and(|known| known.contains_key(*key))) {
+        let mut names: BTreeSet<_> = known.iter().map(|(key, _)| key).collect();
+        if let Some((twice, _)) = more.iter().find(|(key, _)| !names.insert(key)) {
             return Err(refused(&format!("{name}.{}", printable(twice))));
         }
         let inner = |text: &str| {

@@ -362,13 +362,22 @@ impl StreamReader {
     }
 }
 
+/// No more of an event than tells its kind.
+#[derive(Deserialize)]
+struct Typed<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
+}
+
 /// Whether an event is one of those that are skipped, which may use the names of others for other things.
 fn is_of_another_kind(data: &[u8]) -> bool {
-    // The parser's own limit of 128 levels bounds it.
-    let Ok(event) = serde_json::from_slice::<serde_json::Value>(data) else { return false };
-    match event.get("type").and_then(serde_json::Value::as_str) {
+    let Ok(event) = serde_json::from_slice::<Typed<'_>>(data) else { return false };
+    match event.kind.as_ref().map(|kind| kind.0.as_ref()) {
         Some("content_block_delta") => {
-            let kind = event.pointer("/delta/type").and_then(serde_json::Value::as_str);
+            let delta = event.delta.and_then(|raw| serde_json::from_str::<Typed<'_>>(raw.get()).ok());
+            let kind = delta.as_ref().and_then(|delta| delta.kind.as_ref()).map(|kind| kind.0.as_ref());
             kind.is_some_and(|kind| {
                 !matches!(kind, "text_delta" | "thinking_delta" | "signature_delta" | "input_json_delta")
             })

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::blocks::{Mark, mark};
 use crate::translate::conversation::{Conversation, Format, Part, ToolChoice};
 use crate::translate::{Invalid, Target, Unsupported};
+use crate::wire::tree;
 
 /// The longest name of a tool.
 const MAX_NAME_BYTES: usize = 128;
@@ -207,6 +208,9 @@ pub(super) fn build<'a>(
     Ok(built)
 }
 
+/// The largest schema that is looked through, in bytes: as a tree it takes many times as much.
+const MAX_SCHEMA_BYTES: usize = 512 * 1024;
+
 /// How a JSON answer is asked for.
 enum Wish<'a> {
     /// The provider holds the answer to it.
@@ -276,8 +280,8 @@ fn object_schema(schema: &RawValue, place: impl Fn() -> String) -> Result<Cow<'_
 
 /// Whether every object of a schema refuses other members than its own.
 fn is_closed(schema: &RawValue) -> bool {
-    // The parser's own limit of 128 levels bounds the walk.
-    serde_json::from_str::<Value>(schema.get()).is_ok_and(|schema| all_closed(&schema))
+    // One that is too large or too deep to look through is asked for through a tool.
+    tree::read(schema.get().as_bytes(), MAX_SCHEMA_BYTES).is_some_and(|schema| all_closed(&schema))
 }
 
 fn all_closed(schema: &Value) -> bool {

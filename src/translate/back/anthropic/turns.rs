@@ -63,6 +63,8 @@ struct Open<'a> {
     place: &'a str,
     /// For each call of the turn before, its result.
     results: Vec<Option<Block<'a>>>,
+    /// How many of them did not come yet.
+    missing: usize,
     content: Vec<Block<'a>>,
 }
 
@@ -144,14 +146,18 @@ impl<'a> Writer<'a, '_, '_, '_> {
         // Opens the user's message, if it is not open yet.
         self.message(USER, &turn.place)?;
         let at = self.calls.waiting.get_mut(result.call_id.as_str()).and_then(VecDeque::pop_front);
-        let places = self.open.as_mut().map(|open| &mut open.results);
-        let found = at.and_then(|at| Some((self.calls.ids.get(at)?, places?.get_mut(at)?)));
-        let Some((id, place)) = found else {
+        let open = self.open.as_mut();
+        let found = at.and_then(|at| {
+            let open = open?;
+            Some((self.calls.ids.get(at)?, open.results.get_mut(at)?, &mut open.missing))
+        });
+        let Some((id, place, missing)) = found else {
             return Err(Invalid::new(
                 &*turn.place,
                 "a tool's result needs its call in the assistant's turn right before, and only one for each",
             ));
         };
+        *missing = missing.saturating_sub(1);
         *place = Some(Block::ToolResult {
             tool_use_id: id.clone(),
             content,
@@ -249,6 +255,7 @@ impl<'a> Writer<'a, '_, '_, '_> {
             role,
             place,
             results: std::iter::repeat_with(|| None).take(calls).collect(),
+            missing: calls,
             content: Vec::new(),
         });
         open.place = place;
@@ -260,7 +267,7 @@ impl<'a> Writer<'a, '_, '_, '_> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let is_answered = match open.role {
             ASSISTANT => user_follows || self.calls.ids.is_empty(),
-            _ => open.results.iter().all(Option::is_some),
+            _ => open.missing == 0,
         };
         if !is_answered {
             return Err(Invalid::new(
@@ -278,7 +285,7 @@ impl<'a> Writer<'a, '_, '_, '_> {
     }
 
     fn has_all_results(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.results.iter().all(Option::is_some))
+        self.open.as_ref().is_some_and(|open| open.missing == 0)
     }
 
     /// An id as the provider takes it, the same for the same place in the same conversation.

@@ -6,7 +6,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::translate::conversation::{Part, ToolCall};
+use crate::translate::few::Few;
 use crate::translate::{Answer, Choice, Finish, FinishReason, ReplyContext, Tokens, Unreadable};
+
+/// Blocks of one answer.
+const MAX_BLOCKS: usize = 16_384;
+/// Pieces of one text with citations.
+const MAX_CITED: usize = 1_024;
+/// Times that a cache may last; there are two.
+const MAX_CACHE_DETAILS: usize = 64;
 
 /// Text that is borrowed from the JSON where nothing in it is escaped.
 #[derive(Debug, Default, Deserialize)]
@@ -34,7 +42,7 @@ struct Output<'a> {
 #[derive(Debug, Deserialize)]
 struct Message<'a> {
     #[serde(default, borrow)]
-    content: Vec<Block<'a>>,
+    content: Few<Block<'a>, MAX_BLOCKS>,
 }
 
 /// One of the fields is there; kinds that are not known have none.
@@ -82,7 +90,7 @@ struct ReasoningText<'a> {
 #[derive(Debug, Deserialize)]
 struct Cited<'a> {
     #[serde(default, borrow)]
-    content: Vec<CitedText<'a>>,
+    content: Few<CitedText<'a>, MAX_CITED>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,7 +108,7 @@ pub(super) struct Usage {
     total_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
     cache_write_input_tokens: Option<u64>,
-    cache_details: Option<Vec<CacheDetail>>,
+    cache_details: Option<Few<CacheDetail, MAX_CACHE_DETAILS>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -120,7 +128,7 @@ impl Usage {
         let written = self.cache_write_input_tokens.unwrap_or(0);
         let cached = read.saturating_add(written);
         let is_inside = cached > 0 && self.total_tokens == input.checked_add(output);
-        let details = self.cache_details.iter().flatten();
+        let details = self.cache_details.iter().flat_map(|few| &few.0);
         let for_an_hour = details
             .filter(|detail| detail.ttl.as_deref() == Some("1h"))
             .fold(0_u64, |sum, detail| sum.saturating_add(detail.input_tokens.unwrap_or(0)))
@@ -156,7 +164,7 @@ pub fn read_count(body: &[u8]) -> Result<u64, Unreadable> {
 /// For what is no answer, and for one that says that the model wrote nonsense.
 pub fn read(body: &[u8], context: &ReplyContext) -> Result<Answer, Unreadable> {
     let reply: Reply<'_> = serde_json::from_slice(body).map_err(|_| Unreadable)?;
-    let mut parts = Vec::with_capacity(reply.output.message.content.len());
+    let mut parts = Vec::with_capacity(reply.output.message.content.0.len());
     let mut json = None;
     let mut calls = 0_usize;
     for block in reply.output.message.content {

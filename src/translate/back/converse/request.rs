@@ -304,6 +304,8 @@ fn options(conversation: &Conversation, mut parts: Parts, body: &mut Body) -> Re
             "additionalModelRequestFields" => parts.additional.merge(&place, value)?,
             "outputConfig" => parts.output.merge(&place, value)?,
             "requestMetadata" => parts.metadata.merge(&place, value)?,
+            // What is called stands in the path.
+            "model" | "modelId" => return Err(taken(&place)),
             _ if body.has(name) => return Err(taken(&place)),
             _ => body.put(name, value)?,
         }

@@ -16,9 +16,12 @@ use crate::translate::conversation::{Conversation, Part, Role, Turn};
 pub(super) struct Message<'a> {
     role: &'static str,
     pub(super) content: Vec<Block<'a>>,
-    /// So many blocks at its beginning are results of tools (and their cache marks).
+    /// Results of tools (and their cache marks), until they are put at its beginning.
     #[serde(skip)]
-    results: usize,
+    results: Vec<Block<'a>>,
+    /// How many of them there are.
+    #[serde(skip)]
+    count: usize,
     #[serde(skip)]
     place: &'a str,
 }
@@ -42,6 +45,12 @@ pub(super) fn write<'a>(
     let mut said = Said::default();
     for turn in &conversation.turns {
         add(turn, writer, &mut said)?;
+    }
+    // Results come first, from whichever turn they are; put there once, and not turn by turn.
+    for message in &mut said.messages {
+        message.count = message.results.len();
+        message.results.append(&mut message.content);
+        message.content = std::mem::take(&mut message.results);
     }
     if let Some(last) = said.messages.last_mut() {
         writer.mark(conversation.cache, &mut last.content)?;
@@ -91,16 +100,11 @@ fn add<'a>(turn: &'a Turn, writer: &mut Writer<'_, '_>, said: &mut Said<'a>) -> 
     }
     match said.messages.last_mut() {
         Some(last) if last.role == role => {
-            let count = results.len();
-            let at = last.results;
-            last.content.splice(at..at, results);
-            last.results += count;
+            last.results.append(&mut results);
             last.content.append(&mut others);
         }
         _ => {
-            let count = results.len();
-            results.append(&mut others);
-            said.messages.push(Message { role, content: results, results: count, place: &turn.place });
+            said.messages.push(Message { role, content: others, results, count: 0, place: &turn.place });
         }
     }
     Ok(())
@@ -143,7 +147,7 @@ fn lacks_thoughts(messages: &[Message<'_>]) -> bool {
     let calls =
         asked.role == "assistant" && asked.content.iter().any(|block| matches!(block, Block::ToolUse { .. }));
     let thought = asked.content.iter().any(|block| matches!(block, Block::ReasoningContent(_)));
-    last.results > 0 && calls && !thought
+    last.count > 0 && calls && !thought
 }
 
 /// Calls and results of one turn have ids of their own, and a result has a call before it.

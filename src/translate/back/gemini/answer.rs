@@ -9,13 +9,23 @@ use serde_json::value::RawValue;
 
 use super::usage::Usage;
 use crate::translate::conversation::{Part, Source, ToolCall};
+use crate::translate::few::Few;
 use crate::translate::{Answer, Choice, Finish, FinishReason, ReplyContext, Unreadable};
 
 /// More candidates than these are no answer: the API gives 8.
-pub const MAX_CANDIDATES: usize = 128;
+pub const MAX_CANDIDATES: usize = 32;
 
 /// More parts than these in one answer are no answer.
-const MAX_PARTS: usize = 100_000;
+const MAX_PARTS: usize = 16_384;
+
+/// Pieces of arguments in one part.
+const MAX_PIECES: usize = 4_096;
+
+/// Tokens of one answer whose probabilities are told.
+const MAX_LOGPROBS: usize = 131_072;
+
+/// Other tokens at one place; the API gives 20.
+const MAX_TOP_LOGPROBS: usize = 64;
 
 /// Text, borrowed where it has no escapes.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -28,7 +38,7 @@ pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 pub struct Reply<'a> {
     /// The answers.
     #[serde(borrow)]
-    pub candidates: Option<Vec<Candidate<'a>>>,
+    pub candidates: Option<Few<Candidate<'a>, MAX_CANDIDATES>>,
     /// Stands alone where the prompt was blocked.
     #[serde(borrow)]
     pub prompt_feedback: Option<PromptFeedback<'a>>,
@@ -92,7 +102,7 @@ pub struct Candidate<'a> {
 pub struct ContentRead<'a> {
     /// In order.
     #[serde(borrow)]
-    pub parts: Option<Vec<PartRead<'a>>>,
+    pub parts: Option<Few<PartRead<'a>, MAX_PARTS>>,
 }
 
 /// One part; what else may stand in it (code that ran, its results) is not carried.
@@ -130,7 +140,7 @@ pub struct CallRead<'a> {
     pub args: Option<&'a RawValue>,
     /// Pieces of the arguments.
     #[serde(borrow)]
-    pub partial_args: Option<Vec<super::partial::PartialArgument<'a>>>,
+    pub partial_args: Option<Few<super::partial::PartialArgument<'a>, MAX_PIECES>>,
     /// More pieces come.
     pub will_continue: Option<bool>,
 }
@@ -151,14 +161,14 @@ pub struct BlobRead<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LogprobsResult {
-    chosen_candidates: Vec<TokenLogprob>,
-    top_candidates: Vec<TopLogprobs>,
+    chosen_candidates: Few<TokenLogprob, MAX_LOGPROBS>,
+    top_candidates: Few<TopLogprobs, MAX_LOGPROBS>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct TopLogprobs {
-    candidates: Vec<TokenLogprob>,
+    candidates: Few<TokenLogprob, MAX_TOP_LOGPROBS>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -178,9 +188,10 @@ impl LogprobsResult {
                 "bytes": token.token.as_bytes(),
             })
         };
-        let content = self.chosen_candidates.iter().enumerate().map(|(place, chosen)| {
+        let content = self.chosen_candidates.0.iter().enumerate().map(|(place, chosen)| {
             let mut entry = one(chosen);
-            let others = self.top_candidates.get(place).map(|top| top.candidates.iter().map(one).collect());
+            let others =
+                self.top_candidates.0.get(place).map(|top| top.candidates.0.iter().map(one).collect());
             if let Value::Object(members) = &mut entry {
                 members.insert("top_logprobs".to_owned(), Value::Array(others.unwrap_or_default()));
             }
@@ -327,7 +338,7 @@ pub fn read(body: &[u8], context: &ReplyContext) -> Result<Answer, Unreadable> {
     if reply.error.is_some() {
         return Err(Unreadable);
     }
-    let mut candidates = reply.candidates.unwrap_or_default();
+    let Few(mut candidates) = reply.candidates.unwrap_or_default();
     let mut answer = Answer {
         id: reply.response_id.as_ref().map(|id| id.0.clone().into_owned()).filter(|id| !id.is_empty()),
         model: reply.model_version.map(|model| model.0.into_owned()).filter(|model| !model.is_empty()),
@@ -339,9 +350,6 @@ pub fn read(body: &[u8], context: &ReplyContext) -> Result<Answer, Unreadable> {
         let feedback = reply.prompt_feedback.filter(PromptFeedback::blocks).ok_or(Unreadable)?;
         answer.choices.push(Choice { finish: blocked(&feedback), ..Choice::default() });
         return Ok(answer);
-    }
-    if candidates.len() > MAX_CANDIDATES {
-        return Err(Unreadable);
     }
     candidates.sort_by_key(|candidate| candidate.index.unwrap_or_default());
     let mut ids = CallIds::new(answer.id.as_deref(), body);
@@ -370,10 +378,8 @@ fn choice(
 ) -> Result<Choice, Unreadable> {
     let mut choice = Choice::default();
     let mut has_calls = false;
-    let parts = candidate.content.as_ref().and_then(|content| content.parts.as_deref()).unwrap_or_default();
-    if parts.len() > MAX_PARTS {
-        return Err(Unreadable);
-    }
+    let parts = candidate.content.as_ref().and_then(|content| content.parts.as_ref());
+    let parts = parts.map_or(&[][..], |parts| &parts.0);
     for part in parts {
         let signature = part.thought_signature.as_ref().map(|signature| signature.0.as_ref());
         let signature = signature.filter(|signature| !signature.is_empty());

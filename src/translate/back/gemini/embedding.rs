@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use super::VERTEX;
 use super::path::Method;
 use super::usage::Count;
-use crate::translate::embedding::{EmbeddingAnswer, EmbeddingRequest};
+use crate::translate::embedding::{EmbeddingAnswer, EmbeddingRequest, MAX_INPUTS};
+use crate::translate::few::Few;
 use crate::translate::members::{Written, camel_case};
 use crate::translate::{Dropped, Invalid, Target, Unreadable, Unsupported};
 
@@ -146,8 +147,8 @@ fn options(options: &[(String, Box<RawValue>)], is_vertex: bool) -> Result<Optio
 #[serde(rename_all = "camelCase", default)]
 struct Reply {
     embedding: Option<Embedding>,
-    embeddings: Option<Vec<Embedding>>,
-    predictions: Option<Vec<Prediction>>,
+    embeddings: Option<Few<Embedding, MAX_INPUTS>>,
+    predictions: Option<Few<Prediction, MAX_INPUTS>>,
     usage_metadata: Option<EmbeddingUsage>,
 }
 
@@ -184,7 +185,7 @@ pub fn read(body: &[u8], inputs: usize) -> Result<EmbeddingAnswer, Unreadable> {
     let reply: Reply = serde_json::from_slice(body).map_err(|_| Unreadable)?;
     let embeddings: Vec<Embedding> = match (reply.embedding, reply.embeddings, reply.predictions) {
         (Some(one), _, _) => vec![one],
-        (_, Some(several), _) => several,
+        (_, Some(several), _) => several.0,
         (_, _, Some(predictions)) => predictions.into_iter().map(|one| one.embeddings).collect(),
         _ => return Err(Unreadable),
     };

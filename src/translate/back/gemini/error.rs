@@ -5,6 +5,10 @@ use serde::Deserialize;
 use super::MAX_MESSAGE_CHARS;
 use super::usage::Count;
 use crate::translate::ProviderError;
+use crate::translate::few::Few;
+
+/// Elements of one list in an error.
+const MAX_DETAILS: usize = 64;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -19,7 +23,7 @@ struct Status {
     code: Count,
     message: Option<String>,
     status: Option<String>,
-    details: Option<Vec<Detail>>,
+    details: Option<Few<Detail, MAX_DETAILS>>,
 }
 
 /// One of `google.rpc`'s `ErrorInfo`, `RetryInfo`, `QuotaFailure` and others: what is read of any of them.
@@ -28,7 +32,7 @@ struct Status {
 struct Detail {
     reason: Option<String>,
     retry_delay: Option<String>,
-    violations: Option<Vec<Violation>>,
+    violations: Option<Few<Violation, MAX_DETAILS>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,7 +88,7 @@ pub fn failed(reason: &str, message: Option<&str>) -> ProviderError {
 fn parse(body: &[u8]) -> Option<Status> {
     let body = body.trim_ascii();
     if body.first() == Some(&b'[') {
-        let list: Vec<Wrapper> = serde_json::from_slice(body).ok()?;
+        let list: Few<Wrapper, MAX_DETAILS> = serde_json::from_slice(body).ok()?;
         return list.into_iter().find_map(|wrapper| wrapper.error);
     }
     serde_json::from_slice::<Wrapper>(body).ok()?.error
@@ -92,7 +96,7 @@ fn parse(body: &[u8]) -> Option<Status> {
 
 fn from_status(status: u16, said: Status) -> ProviderError {
     let message = said.message.unwrap_or_default();
-    let details = said.details.unwrap_or_default();
+    let Few(details) = said.details.unwrap_or_default();
     let reason = details.iter().find_map(|detail| detail.reason.as_deref());
     let mut error = ProviderError {
         status: presented(status),
@@ -137,7 +141,7 @@ fn is_context_overflow(message: &str) -> bool {
 
 /// Whether a quota of a day is used up: it does not help to wait.
 fn is_used_up_for_the_day(details: &[Detail]) -> bool {
-    let violations = details.iter().filter_map(|detail| detail.violations.as_ref()).flatten();
+    let violations = details.iter().filter_map(|detail| detail.violations.as_ref()).flat_map(|few| &few.0);
     violations
         .flat_map(|violation| [&violation.quota_id, &violation.quota_metric])
         .flatten()

@@ -11,12 +11,16 @@ use serde_json::{Map, Value, json};
 
 use crate::translate::Invalid;
 use crate::translate::members::Members;
+use crate::wire::tree;
 
 /// How deep a schema may be with its references in place; a level takes four calls on a stack that does not grow.
 const MAX_DEPTH: usize = 12;
 
 /// How deep the JSON of a schema may be: objects and lists, of which a level of a schema takes two.
 const MAX_NESTING: usize = 32;
+
+/// How large one schema may be, in bytes: as a tree it takes many times as much.
+const MAX_SCHEMA_BYTES: usize = 512 * 1024;
 
 /// How many schemas one schema may hold with its references in place.
 const MAX_NODES: usize = 10_000;
@@ -81,7 +85,12 @@ impl Reducer {
         if nesting(schema.get()) > MAX_NESTING {
             return Err(too_deep());
         }
-        let root: Value = serde_json::from_str(schema.get()).map_err(|_| too_deep())?;
+        let too_large =
+            || Invalid::new(field, format!("The schema is larger than {MAX_SCHEMA_BYTES} bytes."));
+        if schema.get().len() > MAX_SCHEMA_BYTES {
+            return Err(too_large());
+        }
+        let root = tree::read(schema.get().as_bytes(), MAX_SCHEMA_BYTES).ok_or_else(too_deep)?;
         if !root.is_object() {
             return Err(Invalid::new(field, "The schema has to be an object."));
         }

@@ -10,6 +10,7 @@ use super::error;
 use super::partial::{Pieces, Unusable};
 use super::usage::Usage;
 use crate::http::sse;
+use crate::translate::few::Few;
 use crate::translate::{Event, Finish, ProviderError, ReplyContext, Tokens};
 
 /// More calls than these in one answer are no answer.
@@ -165,7 +166,7 @@ impl StreamReader {
             self.fail(error::in_stream(data).unwrap_or_else(error::unreadable), sink);
             return;
         }
-        let candidates = reply.candidates.unwrap_or_default();
+        let Few(candidates) = reply.candidates.unwrap_or_default();
         let is_last = candidates.iter().any(|candidate| candidate.finish_reason.is_some());
         if let Some(usage) = &reply.usage_metadata {
             self.usage.update(usage, is_last);
@@ -215,8 +216,11 @@ impl StreamReader {
         let (Some(choice), Some(ids)) = (self.choices.get_mut(place), self.ids.as_mut()) else {
             return Err(Unusable);
         };
-        let parts =
-            candidate.content.as_ref().and_then(|content| content.parts.as_deref()).unwrap_or_default();
+        let parts = candidate
+            .content
+            .as_ref()
+            .and_then(|content| content.parts.as_ref())
+            .map_or(&[][..], |few| &few.0);
         let logprobs = candidate.logprobs_result.as_ref().map(|found| found.in_chat_form().to_string());
         let mut logprobs = logprobs.map(Cow::Owned);
         for part in parts {
@@ -318,7 +322,7 @@ impl ChoiceState {
         }
         // A piece of no call says nothing.
         let Some(open) = self.open.as_mut() else { return Ok(()) };
-        for piece in call.partial_args.iter().flatten() {
+        for piece in call.partial_args.iter().flat_map(|few| &few.0) {
             open.pieces.add(piece)?;
         }
         if call.args.is_some() {

@@ -5,7 +5,13 @@ use serde_json::value::RawValue;
 
 use super::wire::{Call, Content, Count, Text, Usage, blocks, filled, finish, made_id};
 use crate::translate::conversation::{Part, ToolCall};
+use crate::translate::few::Few;
 use crate::translate::{Answer, Choice, ReplyContext, Unreadable};
+
+/// Answers of one body.
+const MAX_CHOICES: usize = 128;
+/// Tool calls of one answer.
+const MAX_CALLS: usize = 4_096;
 
 #[derive(Deserialize)]
 struct Whole<'a> {
@@ -15,7 +21,7 @@ struct Whole<'a> {
     model: Option<Text<'a>>,
     created: Option<Count>,
     #[serde(borrow)]
-    choices: Option<Vec<WholeChoice<'a>>>,
+    choices: Option<Few<WholeChoice<'a>, MAX_CHOICES>>,
     usage: Option<Usage>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
@@ -49,7 +55,7 @@ struct Message<'a> {
     #[serde(borrow)]
     reasoning_details: Option<&'a RawValue>,
     #[serde(borrow)]
-    tool_calls: Option<Vec<Call<'a>>>,
+    tool_calls: Option<Few<Call<'a>, MAX_CALLS>>,
 }
 
 /// Reads the body of a 200.
@@ -60,12 +66,17 @@ pub fn read(body: &[u8], context: &ReplyContext) -> Result<Answer, Unreadable> {
     // DeepSeek and OpenRouter keep a connection alive with empty lines, which JSON allows before it.
     let text = std::str::from_utf8(body).map_err(|_| Unreadable)?;
     let whole: Whole<'_> = serde_json::from_str(text).map_err(|_| Unreadable)?;
-    let mut choices = whole.choices.ok_or(Unreadable)?;
+    let Few(mut choices) = whole.choices.ok_or(Unreadable)?;
     if whole.error.is_some() && choices.iter().all(|choice| choice.message.is_none()) {
         return Err(Unreadable);
     }
     choices.sort_by_key(|choice| choice.index.and_then(|index| index.0));
-    let seed = filled(&whole.id).map_or(body, str::as_bytes);
+    // A body is hashed once, and not for each call that has no id.
+    let hash = blake3::hash(if whole.id.is_some() { &[] } else { body });
+    let seed = match filled(&whole.id) {
+        Some(id) => id.as_bytes(),
+        None => hash.as_bytes().as_slice(),
+    };
     Ok(Answer {
         id: filled(&whole.id).map(str::to_owned),
         model: filled(&whole.model).map(str::to_owned),

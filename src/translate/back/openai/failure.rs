@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::translate::ProviderError;
+use crate::wire::tree;
 
 /// Of a provider's sentence; the rest is cut off.
 const MAX_MESSAGE_BYTES: usize = 4_096;
@@ -10,7 +11,7 @@ const MAX_WORD_BYTES: usize = 128;
 
 /// Reads the body of a non-200, or of a 200 that holds an error in place of an answer (OpenRouter).
 pub fn error(status: u16, headers: &dyn Fn(&str) -> Option<String>, body: &[u8]) -> ProviderError {
-    let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let value = tree::small(body).unwrap_or(Value::Null);
     let status = (status >= 400).then_some(status);
     let mut error = from_value(&value, status);
     error.request_id = ["x-request-id", "apim-request-id", "x-ms-client-request-id"]

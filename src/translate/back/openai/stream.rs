@@ -10,12 +10,18 @@ use super::failure;
 use super::wire::{Call, Content, Count, Text, Usage, blocks, filled, finish, made_id};
 use crate::http::sse;
 use crate::translate::conversation::Part;
+use crate::translate::few::Few;
 use crate::translate::{Event, ReplyContext, Tokens};
+use crate::wire::tree;
 
 /// Answers of one stream.
 const MAX_CHOICES: usize = 128;
 /// Tool calls of one answer.
 const MAX_CALLS: usize = 1_024;
+/// The longest id of a call. Some gateways put signatures into theirs.
+const MAX_ID_BYTES: usize = 16 * 1024;
+/// Calls of all answers of one stream, whose ids are kept.
+const MAX_ALL_CALLS: usize = 4_096;
 /// Of what made ids come from.
 const MAX_SEED_BYTES: usize = 1_024;
 
@@ -28,7 +34,7 @@ struct Chunk<'a> {
     #[serde(borrow)]
     object: Option<Text<'a>>,
     #[serde(borrow)]
-    choices: Option<Vec<ChunkChoice<'a>>>,
+    choices: Option<Few<ChunkChoice<'a>, MAX_CHOICES>>,
     usage: Option<Usage>,
     x_groq: Option<Groq>,
     #[serde(borrow)]
@@ -71,7 +77,7 @@ struct Delta<'a> {
     #[serde(borrow)]
     reasoning_details: Option<&'a RawValue>,
     #[serde(borrow)]
-    tool_calls: Option<Vec<Call<'a>>>,
+    tool_calls: Option<Few<Call<'a>, MAX_CALLS>>,
 }
 
 /// Reads one stream.
@@ -191,7 +197,7 @@ impl StreamReader {
     /// What is no chunk: an error, or nothing that can be read.
     fn fail(&mut self, data: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         self.is_over = true;
-        let value: Value = serde_json::from_slice(data).unwrap_or(Value::Null);
+        let value = tree::small(data).unwrap_or(Value::Null);
         let holder = value.as_array().and_then(|list| list.first()).unwrap_or(&value);
         let is_error = holder.get("error").is_some_and(|error| !error.is_null())
             || holder.get("message").is_some_and(Value::is_string);
@@ -214,7 +220,7 @@ impl StreamReader {
         let id = filled(&chunk.id);
         let choices = chunk.choices.unwrap_or_default();
         // Azure's first chunk has neither id nor answers.
-        if !self.has_begun && (id.is_some() || !choices.is_empty()) {
+        if !self.has_begun && (id.is_some() || !choices.0.is_empty()) {
             self.has_begun = true;
             let seed = id.map_or(data, str::as_bytes);
             self.seed.extend(seed.iter().take(MAX_SEED_BYTES));
@@ -236,6 +242,12 @@ impl StreamReader {
     }
 
     fn choice(&mut self, chunk: ChunkChoice<'_>, sink: &mut dyn FnMut(Event<'_>)) {
+        let calls: usize = self.choices.iter().map(|choice| choice.calls.len()).sum();
+        if calls > MAX_ALL_CALLS {
+            self.is_over = true;
+            sink(Event::Error(failure::unreadable()));
+            return;
+        }
         let index = chunk.index.and_then(|index| index.0).unwrap_or_default();
         let Some(index) = u32::try_from(index).ok() else { return };
         let place = match self.choices.iter().position(|known| known.index == index) {
@@ -346,7 +358,8 @@ impl Choice {
                     }
                 }
                 let place = self.calls.len();
-                let id = filled(&fragment.id).unwrap_or_default();
+                // An id is kept to know its call again; one of thousands of bytes is none.
+                let id = filled(&fragment.id).filter(|id| id.len() <= MAX_ID_BYTES).unwrap_or_default();
                 self.calls.push(OpenCall {
                     key: fragment.index.and_then(|index| index.0),
                     id: id.to_owned(),

@@ -9,7 +9,11 @@ use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::translate::conversation::Part;
+use crate::translate::few::Few;
 use crate::translate::{Finish, FinishReason, Tokens};
+
+/// Parts of one message, and blocks beside it.
+const MAX_PARTS: usize = 4_096;
 
 /// A string, borrowed where it has no escapes; a number counts as its text.
 #[derive(Clone, Debug, Default)]
@@ -103,7 +107,7 @@ impl ContentPart<'_> {
         }
         let raw = self.thinking?.get();
         if raw.starts_with('[') {
-            let pieces: Vec<Piece> = serde_json::from_str(raw).ok()?;
+            let pieces: Few<Piece, MAX_PARTS> = serde_json::from_str(raw).ok()?;
             return Some(pieces.into_iter().filter_map(|piece| piece.text).collect());
         }
         serde_json::from_str(raw).ok()
@@ -131,6 +135,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 let mut parts = Vec::new();
                 while let Some(part) = list.next_element()? {
+                    if parts.len() >= MAX_PARTS {
+                        return Err(serde::de::Error::custom("too long"));
+                    }
                     parts.push(part);
                 }
                 Ok(Content::Parts(parts))
@@ -223,7 +230,9 @@ struct Block {
 /// The blocks in either list.
 pub fn blocks(thinking_blocks: Option<&RawValue>, details: Option<&RawValue>) -> Vec<Part> {
     let read = |raw: Option<&RawValue>| {
-        raw.and_then(|raw| serde_json::from_str::<Vec<Block>>(raw.get()).ok()).unwrap_or_default()
+        raw.and_then(|raw| serde_json::from_str::<Few<Block, MAX_PARTS>>(raw.get()).ok())
+            .unwrap_or_default()
+            .0
     };
     let mut list = read(thinking_blocks);
     if list.is_empty() {

@@ -170,33 +170,3 @@ pub fn carried_object(value: &RawValue, path: &str) -> Result<Box<RawValue>, Inv
     }
     Ok(value.to_owned())
 }
-
-/// Whether brackets nest deeper than a limit. Looks at bytes only, so that no recursion has run before it.
-pub fn nests_deeper_than(json: &[u8], most: usize) -> bool {
-    let mut depth = 0usize;
-    let mut rest = json.iter();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > most {
-                    return true;
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => {
-                while let Some(inside) = rest.next() {
-                    match inside {
-                        b'"' => break,
-                        b'\\' => {
-                            rest.next();
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    false
-}

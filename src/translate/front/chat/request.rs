@@ -6,6 +6,7 @@ use super::fields::{self, Fields};
 use super::turns;
 use crate::translate::conversation::{CacheMark, Effort, Format, Reasoning, Tool, ToolChoice};
 use crate::translate::{Conversation, Invalid};
+use crate::wire::tree;
 
 const MAX_MESSAGES: usize = 16_384;
 const MAX_TOOLS: usize = 1_024;
@@ -48,7 +49,7 @@ impl Others {
 /// If it is no chat request; the error names the field by its path.
 pub fn read(body: &[u8]) -> Result<Conversation, Invalid> {
     let text = std::str::from_utf8(body).map_err(|_| Invalid::new("body", "not UTF-8"))?;
-    if fields::nests_deeper_than(body, fields::MAX_DEPTH) {
+    if tree::nests_deeper_than(body, fields::MAX_DEPTH) {
         return Err(Invalid::new("body", format!("nested deeper than {} levels", fields::MAX_DEPTH)));
     }
     let mut body = Fields::of(text, "body")?;

@@ -9,7 +9,7 @@ use crate::translate::{Event, Identity, Tokens};
 
 /// Answers of one stream; what belongs to others is left out.
 const MAX_CHOICES: usize = 128;
-/// Text of one thinking block that is kept until its signature comes. A longer block is shown, and can not be brought
+/// Text of the open thinking blocks of all answers that is kept until their signatures come. A longer block is shown, and can not be brought
 /// back.
 const MAX_THINKING_BYTES: usize = 2 * 1024 * 1024;
 
@@ -74,8 +74,9 @@ impl StreamWriter {
             Event::Refusal { choice, text } => self.piece(choice, true, "refusal", &text, out),
             Event::Thinking { choice, text } => {
                 self.piece(choice, false, "reasoning_content", &text, out);
+                let held: usize = self.choices.iter().map(|choice| choice.thinking.len()).sum();
                 if let Some(state) = self.choices.iter_mut().find(|known| known.index == choice) {
-                    if state.thinking.len().saturating_add(text.len()) > MAX_THINKING_BYTES {
+                    if held.saturating_add(text.len()) > MAX_THINKING_BYTES {
                         state.thinking_is_cut = true;
                     } else {
                         state.thinking.push_str(&text);
