@@ -1,4 +1,5 @@
 //! Every dialect against every protocol, and what the unit tests of all of them share.
 
+mod fields;
 mod golden;
 pub mod vectors;
