@@ -18,11 +18,13 @@ const COLUMNS: [(&str, Back, &str, &str); 7] = [
 ];
 
 const MESSAGES: &str = r#""messages":[{"role":"user","content":"Hi"}]"#;
-const TOOLS: &str = r#""tools":[{"type":"function","function":{"name":"now","parameters":{"type":"object"}}}]"#;
+const TOOLS: &str =
+    r#""tools":[{"type":"function","function":{"name":"now","parameters":{"type":"object"}}}]"#;
 
 /// The rows: what the table calls it, the members that are in the body with it and without it.
 fn rows() -> Vec<(&'static str, String, String)> {
-    let plain = |name: &'static str, member: &str| (name, format!("{MESSAGES},{member}"), MESSAGES.to_owned());
+    let plain =
+        |name: &'static str, member: &str| (name, format!("{MESSAGES},{member}"), MESSAGES.to_owned());
     let tools = |name: &'static str, member: &str| {
         (name, format!("{MESSAGES},{TOOLS},{member}"), format!("{MESSAGES},{TOOLS}"))
     };
@@ -83,10 +85,7 @@ fn rows() -> Vec<(&'static str, String, String)> {
         plain("other kinds of `tools`", r#""tools":[{"type":"web_search"}]"#),
         tools("`tool_choice`: `none`", r#""tool_choice":"none""#),
         tools("`tool_choice`: `required`", r#""tool_choice":"required""#),
-        tools(
-            "`tool_choice`: a function",
-            r#""tool_choice":{"type":"function","function":{"name":"now"}}"#,
-        ),
+        tools("`tool_choice`: a function", r#""tool_choice":{"type":"function","function":{"name":"now"}}"#),
         tools(
             "`tool_choice`: `allowed_tools`",
             r#""tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"now"}}]}}"#,
@@ -96,7 +95,10 @@ fn rows() -> Vec<(&'static str, String, String)> {
             "a picture, as `data:`",
             r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}}"#,
         ),
-        parts("a picture, by address", r#"{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}"#),
+        parts(
+            "a picture, by address",
+            r#"{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}"#,
+        ),
         parts(
             "`image_url.detail`: `low`, `high`",
             r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo=","detail":"low"}}"#,
@@ -153,7 +155,7 @@ fn built(members: &str, column: (&str, Back, &'static str, &str), drop: bool) ->
     let capability = capability::of(back.as_str(), model_id, None);
     let target = Target { provider, model_id, capability, drop_unsupported: drop };
     let body = format!(r#"{{"model":"account/model",{members}}}"#);
-    Front::Chat.read(body.as_bytes()).and_then(|conversation| back.build(&conversation, &target))
+    Front::Chat.read(body.as_bytes()).and_then(|conversation| Front::Chat.build(back, &conversation, &target))
 }
 
 /// What becomes of a field, in a word.
