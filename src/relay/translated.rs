@@ -91,7 +91,7 @@ impl Relay {
             capability: &capability,
             drop_unsupported: route.account.spec.settings.drop_unsupported,
         };
-        let mut built = back.build(&conversation, &target).map_err(invalid)?;
+        let mut built = front.build(back, &conversation, &target).map_err(invalid)?;
         if address::is_anthropic_on_vertex(&route.account, route.model_id()) {
             built.body =
                 claude::vertex_body(&built.body).map_err(|_| Refusal::after_body(Failure::Internal))?;

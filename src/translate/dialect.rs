@@ -4,7 +4,7 @@ use super::answer::{Answer, Event, ProviderError};
 use super::back::{anthropic, converse, gemini, openai};
 use super::conversation::Conversation;
 use super::front::responses::Echo;
-use super::front::{chat, messages, responses};
+use super::front::{chat, messages, responses, words};
 use super::{Built, Identity, Invalid, ReplyContext, Target, Unreadable};
 use crate::http::eventstream::Message;
 
@@ -30,6 +30,19 @@ impl Front {
             Self::Messages => messages::read(body),
             Self::Responses => responses::read(body),
         }
+    }
+
+    /// Writes a request for a provider. What it can not do is named as this dialect's callers write it.
+    ///
+    /// # Errors
+    /// What the provider can not do, by the caller's field.
+    pub fn build(
+        self,
+        back: Back,
+        conversation: &Conversation,
+        target: &Target<'_>,
+    ) -> Result<Built, Invalid> {
+        words::in_callers_words(self, conversation, back.build(conversation, target))
     }
 
     /// What an answer repeats of its request; nothing in dialects that repeat nothing.

@@ -10,3 +10,4 @@ pub mod responses;
 mod seam_tests;
 #[cfg(test)]
 mod tests;
+pub mod words;

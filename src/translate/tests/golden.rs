@@ -84,7 +84,8 @@ fn requests() {
             for drop_unsupported in [false, true] {
                 let capability = capability::of(protocol, model_id, None);
                 let target = Target { provider, model_id, capability, drop_unsupported };
-                let built = front.read(&body).and_then(|conversation| back.build(&conversation, &target));
+                let built =
+                    front.read(&body).and_then(|conversation| front.build(back, &conversation, &target));
                 match built {
                     Ok(built) if !drop_unsupported || !built.dropped.is_empty() => {
                         let dropped = if drop_unsupported { " dropping" } else { "" };

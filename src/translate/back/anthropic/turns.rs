@@ -188,7 +188,7 @@ impl<'a> Writer<'a, '_, '_, '_> {
             Part::Image { source, detail, cache } => {
                 // Pictures are always looked at whole.
                 if detail.as_deref() == Some("low") {
-                    self.unsupported.field("detail")?;
+                    self.unsupported.field("image_url.detail")?;
                 }
                 Ok(Block::Image { source: image(source, place)?, cache_control: self.mark(*cache)? })
             }
