@@ -22,7 +22,7 @@ use super::output::text;
     may hold several documents, JSON an array, TOML [[manifests]].",
     note = "All of one apply is one change: when one document is refused, none is applied. Applying the same again\n  \
     changes nothing.",
-    note = "A key in auth_data may be {{from_file: PATH}} or {{from_env: NAME}}: it is read here, not by the gateway. A key\n  \
+    note = "A secret in auth_data may be {{from_file: PATH}} or {{from_env: NAME}}: it is read here, not by the gateway. A key\n  \
     that is left out, or masked as export shows it, keeps the one that is stored."
 )]
 pub struct Apply {

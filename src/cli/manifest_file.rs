@@ -39,10 +39,9 @@ pub fn read(file: &str) -> Result<Vec<Value>, Failure> {
         if depth(manifest) > MAX_DEPTH {
             return Err(wrong(format!("manifest {} nests deeper than {MAX_DEPTH} levels", at + 1)));
         }
-        if let Some(fields) = manifest.get_mut("auth_data").and_then(Value::as_object_mut) {
-            for value in fields.values_mut() {
-                resolve(value)?;
-            }
+        resolve_part(manifest)?;
+        for model in manifest.get_mut("integrations").and_then(Value::as_array_mut).into_iter().flatten() {
+            resolve_part(model)?;
         }
     }
     Ok(manifests)
@@ -149,12 +148,39 @@ fn depth(value: &Value) -> usize {
     }
 }
 
+/// Puts secrets in their places in a manifest, or in one of its models.
+fn resolve_part(part: &mut Value) -> Result<(), Failure> {
+    for object in ["auth_data", "tls_settings"] {
+        for (name, value) in part.get_mut(object).and_then(Value::as_object_mut).into_iter().flatten() {
+            if name == "headers" {
+                for value in value.as_object_mut().into_iter().flat_map(|headers| headers.values_mut()) {
+                    resolve(value, false)?;
+                }
+            } else {
+                resolve(value, name == "key_file_content" || object == "tls_settings")?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Puts the secret in the place of `{from_file: PATH}` or `{from_env: NAME}`. It is read on the caller's side:
-/// the gateway opens no file that a manifest names.
-fn resolve(value: &mut Value) -> Result<(), Failure> {
+/// the gateway opens no file that a manifest names. Key files and PEM have several lines.
+fn resolve(value: &mut Value, lines: bool) -> Result<(), Failure> {
     let Some(fields) = value.as_object() else { return Ok(()) };
     let place = |name: &str| fields.get(name).and_then(Value::as_str).filter(|_| fields.len() == 1);
     let (file, variable) = (place("from_file"), place("from_env"));
+    if let (Some(file), true) = (file, lines) {
+        *value = Value::String(input::read_text(file)?);
+        return Ok(());
+    }
+    if let (Some(variable), true) = (variable, lines) {
+        let text = std::env::var(variable).map_err(|_| {
+            Failure::Input(format!("the environment variable {variable} is not set to a text"))
+        })?;
+        *value = Value::String(text);
+        return Ok(());
+    }
     if let Some(secret) = input::read_secret(file, variable)? {
         *value = Value::String(secret.expose().to_owned());
     }

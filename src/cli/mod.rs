@@ -59,6 +59,7 @@ struct Gateway {
 
 #[derive(FromArgs)]
 #[argh(subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Command {
     Serve(serve::Serve),
     CheckConfig(check_config::CheckConfig),

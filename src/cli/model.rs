@@ -82,7 +82,7 @@ struct Add {
 
     /// address with the version path of its own server (self-hosted-model)
     #[argh(option, arg_name = "url")]
-    url: Option<String>,
+    server_url: Option<String>,
 }
 
 /// List the models.
@@ -149,7 +149,7 @@ impl Model {
                     ("family", verb.family),
                     ("region", verb.region),
                     ("api_version", verb.api_version),
-                    ("url", verb.url),
+                    ("url", verb.server_url),
                 ];
                 for (key, word) in words {
                     if let Some(word) = word {

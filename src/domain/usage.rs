@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Money;
 use crate::clock::UnixMillis;
 
 /// Where token counts came from.
@@ -28,6 +29,9 @@ pub struct TokenCounts {
     pub output: u64,
     /// The part of `input` that the provider had cached.
     pub cached: u64,
+    /// The part of `input` that was written to a cache; some providers bill it by a price of its own.
+    #[serde(default)]
+    pub cache_write: u64,
     /// The part of `output` that was reasoning.
     pub reasoning: u64,
     /// Where they came from.
@@ -95,6 +99,24 @@ pub struct UsageRecord {
     /// `X-TFY-METADATA`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// The user's teams when the call began, by name, `everyone` left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub teams: Vec<String>,
+    /// The model as the caller wrote it, where that is not [`UsageRecord::model`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_asked: Option<String>,
+    /// What it cost; `None`: no price is known, which is not nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
+    /// Why there was no answer, or an error: a short word such as `rate_limit`, `timeout`, `unreachable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_kind: Option<String>,
+    /// Bytes of the request's body.
+    #[serde(default)]
+    pub request_bytes: u64,
+    /// Bytes of the answer's body that went to the caller.
+    #[serde(default)]
+    pub answer_bytes: u64,
 }
 
 impl UsageRecord {
@@ -116,6 +138,12 @@ impl UsageRecord {
             latency_ms: self.latency_ms,
             first_byte_ms: self.first_byte_ms,
             metadata: std::mem::take(&mut self.metadata),
+            teams: std::mem::take(&mut self.teams),
+            model_asked: self.model_asked.take(),
+            cost: self.cost,
+            error_kind: self.error_kind.take(),
+            request_bytes: self.request_bytes,
+            answer_bytes: self.answer_bytes,
         }
     }
 }

@@ -242,7 +242,7 @@ impl Connection {
             BodyLength::Chunked => self.read_chunked(limits.max_body_bytes, &mut reservation)?,
         };
         self.watch().disarm();
-        Ok(BufferedBody { bytes, reservation: reservation })
+        Ok(BufferedBody { bytes, reservation })
     }
 
     fn read_known(&mut self, length: usize, reservation: &mut BodyReservation) -> Result<Vec<u8>, ReadError> {

@@ -320,7 +320,7 @@ pub(super) fn check_kept(
     }
     if new.has_credential() && !resent {
         return Err(refused(
-            "The stored credential belongs to the present scheme, host, port, certificates and region; send api_key or auth_data (auth_data.api_key in a manifest) again to change them",
+            "The stored credential belongs to the present scheme, host, port, certificates and region; send api_key again, or auth_data, to change them",
         ));
     }
     if new.settings.sealed_client_key.is_some() && !key_resent {

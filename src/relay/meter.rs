@@ -49,6 +49,12 @@ impl<'a> Meter<'a> {
             latency_ms: 0,
             first_byte_ms: None,
             metadata: call.metadata,
+            teams: Vec::new(),
+            model_asked: None,
+            cost: None,
+            error_kind: None,
+            request_bytes: 0,
+            answer_bytes: 0,
         };
         Self {
             metrics,

@@ -16,10 +16,12 @@ use crate::http::{BodyReservation, BufferedBody, Connection};
 use crate::relay::meter::Meter;
 use crate::token;
 use crate::translate::back::gemini::claude;
+use crate::translate::front::responses::Echo;
 use crate::translate::{
     Back, Capability, Front, Identity, Invalid, ProviderError, ReplyContext, Target, Translation, capability,
 };
 use crate::upstream::{Exchange, address};
+use crate::wire::usage::MemberScanner;
 
 /// The largest error body of a provider that is read.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
@@ -30,6 +32,7 @@ struct Asked {
     back: Back,
     context: ReplyContext,
     include_usage: bool,
+    echo: Echo,
     unique: String,
     model: String,
 }
@@ -80,6 +83,7 @@ impl Relay {
         // While it is said again there are two of it: body and conversation, then conversation and request.
         let room = self.room(&call)?;
         let conversation = front.read(&call.body.bytes).map_err(invalid)?;
+        let echo = front.echo(&call.body.bytes);
         call.body.bytes = Vec::new();
         let capability = capability_of(route, back);
         let target = Target {
@@ -99,6 +103,7 @@ impl Relay {
             back,
             context: built.context,
             include_usage: conversation.include_usage,
+            echo,
             unique: token::random_id().map_err(|_| Refusal::after_body(Failure::Internal))?,
             model: call.model.clone(),
         };
@@ -127,7 +132,7 @@ impl Relay {
                 front,
                 back,
                 &asked.identity(),
-                asked.include_usage,
+                (asked.include_usage, asked.echo.clone()),
                 asked.context.clone(),
                 self.upstreams.limits().max_answer_bytes,
             )
@@ -215,6 +220,11 @@ fn whole(
 ) -> Result<After, Refusal> {
     let body = read_whole(&mut onward, connection, &mut exchange)?;
     let Ok(answer) = asked.back.read(&body.bytes, &asked.context) else {
+        if asked.back == Back::OpenAi && names_an_error(&body.bytes) {
+            // Routers put errors into a 200.
+            let error = asked.back.error(200, &|_| None, &body.bytes);
+            return provider_error(onward, connection, exchange, asked.front, &error);
+        }
         onward.meter.outcome(Outcome::ProviderFailed);
         return Err(Refusal::after_body(Failure::UpstreamUnreadable { account: onward.account }));
     };
@@ -222,8 +232,15 @@ fn whole(
     if let Some(tokens) = answer.tokens {
         onward.meter.tokens(tokens.counts());
     }
-    let text = asked.front.write(&answer, &asked.identity());
+    let text = asked.front.write(&answer, &asked.identity(), &asked.echo);
     write_json(onward, connection, exchange, &text)
+}
+
+/// Whether a body is an object with a member `error`.
+fn names_an_error(body: &[u8]) -> bool {
+    let mut scanner = MemberScanner::new("error", MAX_ERROR_BYTES);
+    scanner.feed(body);
+    scanner.value().is_some_and(|value| value.trim_ascii() != b"null")
 }
 
 /// Writes a whole answer that the gateway has made.

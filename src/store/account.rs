@@ -41,6 +41,7 @@ pub fn model_credential_field(model: &ModelName) -> String {
 
 impl Account {
     /// The plain key, where the credential is one.
+    #[cfg(test)]
     pub fn api_key(&self) -> Option<&Secret> {
         match &self.credential {
             Some(Credential::ApiKey(key)) => Some(key),

@@ -60,6 +60,7 @@ impl Key {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "value", rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the variants are the nouns of `domain`")]
+#[allow(clippy::large_enum_variant, reason = "few at a time, on their way to the disk")]
 pub enum Object {
     User(User),
     Team(Team),
@@ -96,6 +97,7 @@ pub enum Expect {
 
 /// One step of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "few at a time, on their way to the disk")]
 pub enum Write {
     /// Store this object at its key.
     Put(Object, Expect),

@@ -160,6 +160,59 @@ fn everything() -> Vec<Object> {
 }
 
 #[test]
+fn an_account_of_an_older_store_is_read() {
+    // As it was written before accounts had settings.
+    let text = r#"{"kind":"account","value":{"name":"main","provider":"openai","base_url":"https://api.example.com/v1",
+        "destination_by_admin":true,"sealed_api_key":"SEALED","headers":{"x-a":"b"},"ca_certificates":null,
+        "models":{"m":{"name":"m","model_id":"up","types":["chat"],"input_price":"0.15","output_price":null,"created_at":1}},
+        "manifest":null,"created_at":1,"updated_at":1,"created_by":"local:uid:0"}}"#;
+    let folder = Folder::new();
+    let store = folder.open().unwrap();
+    let sealed = store.master_key().seal("account", "main", "api_key", &Secret::new("sk-1".into())).unwrap();
+    let object: Object = serde_json::from_str(&text.replace("SEALED", &sealed)).unwrap();
+    let Object::Account(account) = &object else { panic!("{object:?}") };
+    assert_eq!(account.settings, AccountSettings::default());
+    store.commit(put(object)).unwrap();
+    store.close();
+    let world = folder.open().unwrap().snapshot();
+    let account = world.account("main").unwrap();
+    assert_eq!(account.api_key().unwrap().expose(), "sk-1");
+    assert!(account.overlays.is_empty() && account.client_key.is_none());
+}
+
+#[test]
+fn what_is_sealed_opens_for_its_own_field_only() {
+    let folder = Folder::new();
+    let store = folder.open().unwrap();
+    let credential = Credential::Basic { username: "u".into(), password: Secret::new("p".into()) };
+    let seal = |name: &str, field: &str, text: &Secret| store.master_key().seal("account", name, field, text);
+    let Some(Object::Account(account)) =
+        everything().into_iter().find(|one| matches!(one, Object::Account(_)))
+    else {
+        panic!("no account")
+    };
+    let account = ProviderAccount { sealed_api_key: None, ..account };
+    let mut good = account.clone();
+    good.settings.sealed_credential = Some(seal("main", "credential", &credential.to_text()).unwrap());
+    store.commit(put(Object::Account(good))).unwrap();
+    for (name, field, text) in [
+        ("other", "credential", credential.to_text()),
+        ("main", "client_key", credential.to_text()),
+        ("main", "credential/m", credential.to_text()),
+        ("main", "credential", Secret::new("{}".into())),
+    ] {
+        let mut bad = account.clone();
+        bad.settings.sealed_credential = Some(seal(name, field, &text).unwrap());
+        let revision = store.snapshot().account("main").unwrap().revision;
+        let write = Write::Put(Object::Account(bad), Expect::Revision(revision));
+        let result = store.commit(Change { writes: vec![write], audit: vec![] });
+        assert!(matches!(result, Err(CommitError::Invalid(_))), "{name} {field}: {result:?}");
+    }
+    let world = store.snapshot();
+    assert!(matches!(world.account("main").unwrap().credential, Some(Credential::Basic { .. })));
+}
+
+#[test]
 fn a_store_opened_again_is_the_same() {
     let folder = Folder::new();
     let store = folder.open().unwrap();

@@ -93,6 +93,7 @@ impl Tokens {
             input: self.input(),
             output: self.output,
             cached: self.cache_read,
+            cache_write: self.cache_write_5m.saturating_add(self.cache_write_1h),
             reasoning: self.reasoning.min(self.output),
             origin: TokenOrigin::Reported,
         }

@@ -3,6 +3,7 @@
 use super::answer::{Answer, Event, ProviderError};
 use super::back::{anthropic, converse, gemini, openai};
 use super::conversation::Conversation;
+use super::front::responses::Echo;
 use super::front::{chat, messages, responses};
 use super::{Built, Identity, Invalid, ReplyContext, Target, Unreadable};
 use crate::http::eventstream::Message;
@@ -31,12 +32,20 @@ impl Front {
         }
     }
 
+    /// What an answer repeats of its request; nothing in dialects that repeat nothing.
+    pub fn echo(self, body: &[u8]) -> Echo {
+        match self {
+            Self::Responses => Echo::read(body),
+            Self::Chat | Self::Messages => Echo::default(),
+        }
+    }
+
     /// Writes a whole answer.
-    pub fn write(self, answer: &Answer, identity: &Identity<'_>) -> Vec<u8> {
+    pub fn write(self, answer: &Answer, identity: &Identity<'_>, echo: &Echo) -> Vec<u8> {
         match self {
             Self::Chat => chat::write(answer, identity),
             Self::Messages => messages::write(answer, identity),
-            Self::Responses => responses::write(answer, identity),
+            Self::Responses => responses::write_echoing(answer, identity, echo),
         }
     }
 
@@ -50,11 +59,11 @@ impl Front {
     }
 
     /// Begins a stream.
-    pub fn stream(self, identity: &Identity<'_>, include_usage: bool) -> FrontWriter {
+    pub fn stream(self, identity: &Identity<'_>, include_usage: bool, echo: Echo) -> FrontWriter {
         match self {
             Self::Chat => FrontWriter::Chat(chat::StreamWriter::new(identity, include_usage)),
             Self::Messages => FrontWriter::Messages(messages::StreamWriter::new(identity, include_usage)),
-            Self::Responses => FrontWriter::Responses(responses::StreamWriter::new(identity, include_usage)),
+            Self::Responses => FrontWriter::Responses(responses::StreamWriter::echoing(identity, echo)),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::answer::{Event, ProviderError};
 use super::back::{anthropic, gemini, openai};
 use super::dialect::{Back, EventsReader, Front, FrontWriter, MessagesReader};
+use super::front::responses::Echo;
 use super::{Identity, ReplyContext, Tokens};
 use crate::http::eventstream::Decoder;
 use crate::http::sse::{self, EventSplitter};
@@ -21,7 +22,7 @@ pub struct Translation {
 
 #[derive(Debug)]
 enum Reader {
-    Events(EventSplitter, EventsReader),
+    Events(EventSplitter, Box<EventsReader>),
     Messages(Decoder, MessagesReader),
 }
 
@@ -41,29 +42,23 @@ struct State {
 }
 
 impl Translation {
-    /// From `back` to `front`. A single event of more than `max_event_bytes` is an error.
+    /// From `back` to `front`; `include_usage` and `echo` are what the request asked to be told. A single event of more than `max_event_bytes` is an error.
     pub fn new(
         front: Front,
         back: Back,
         identity: &Identity<'_>,
-        include_usage: bool,
+        (include_usage, echo): (bool, Echo),
         context: ReplyContext,
         max_event_bytes: usize,
     ) -> Self {
-        let splitter = || EventSplitter::new(max_event_bytes);
+        let events = |reader| Reader::Events(EventSplitter::new(max_event_bytes), Box::new(reader));
         let reader = match back {
-            Back::OpenAi => {
-                Reader::Events(splitter(), EventsReader::OpenAi(openai::StreamReader::new(context)))
-            }
-            Back::Anthropic => {
-                Reader::Events(splitter(), EventsReader::Anthropic(anthropic::StreamReader::new(context)))
-            }
-            Back::Gemini => {
-                Reader::Events(splitter(), EventsReader::Gemini(gemini::StreamReader::new(context)))
-            }
+            Back::OpenAi => events(EventsReader::OpenAi(openai::StreamReader::new(context))),
+            Back::Anthropic => events(EventsReader::Anthropic(anthropic::StreamReader::new(context))),
+            Back::Gemini => events(EventsReader::Gemini(gemini::StreamReader::new(context))),
             Back::Converse => Reader::Messages(Decoder::new(max_event_bytes), MessagesReader::new(context)),
         };
-        Self { reader, writer: front.stream(identity, include_usage), state: State::default() }
+        Self { reader, writer: front.stream(identity, include_usage, echo), state: State::default() }
     }
 
     /// The same; errors of the provider are told without these.
@@ -118,6 +113,8 @@ impl Translation {
                     reader.end(rest, &mut sink);
                 }
             }
+            // A message that is not whole was cut off, whatever came before it.
+            Reader::Messages(decoder, _) if decoder.rest_bytes() > 0 => {}
             Reader::Messages(_, reader) => reader.end(&mut sink),
         }
     }

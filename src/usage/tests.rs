@@ -23,13 +23,26 @@ fn record(subject: &str, model: &str, at: u64) -> UsageRecord {
         account: model.split('/').next().unwrap().to_owned(),
         model: model.to_owned(),
         endpoint: "chat/completions".to_owned(),
-        tokens: TokenCounts { input: 10, output: 3, cached: 4, reasoning: 1, origin: TokenOrigin::Reported },
+        tokens: TokenCounts {
+            input: 10,
+            output: 3,
+            cached: 4,
+            cache_write: 0,
+            reasoning: 1,
+            origin: TokenOrigin::Reported,
+        },
         status: 200,
         outcome: Outcome::Complete,
         stream: true,
         latency_ms: 100,
         first_byte_ms: Some(5),
         metadata: BTreeMap::new(),
+        teams: Vec::new(),
+        model_asked: None,
+        cost: None,
+        error_kind: None,
+        request_bytes: 0,
+        answer_bytes: 0,
     }
 }
 

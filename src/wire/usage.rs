@@ -68,6 +68,7 @@ pub fn parse(json: &[u8]) -> Option<TokenCounts> {
         output,
         // Servers were seen that report more cached than prompt tokens.
         cached: cached.min(input),
+        cache_write: 0,
         reasoning: reasoning.min(output),
         origin: TokenOrigin::Reported,
     })
@@ -150,6 +151,7 @@ impl MessagesUsage {
                 .saturating_add(self.cache_write.unwrap_or(0)),
             output,
             cached: read,
+            cache_write: self.cache_write.unwrap_or(0),
             reasoning: self.thinking.unwrap_or(0).min(output),
             origin: TokenOrigin::Reported,
         }

@@ -34,7 +34,7 @@ fn every_level_has_help() {
         ("admin provider", "create list show update set-key delete Examples: Notes:"),
         (
             "admin provider create",
-            "<name> --type --base-url --api-key-file --api-key-env --credential-file --region --project-id --api-version --drop-unsupported --client-cert-file --client-key-file --header --ca-file Examples: key-based",
+            "<name> --type --base-url --api-key-file --api-key-env --credential-file --region --project-id --api-version --drop-unsupported --client-cert-file --client-key-file --header --ca-file Examples:",
         ),
         ("admin provider list", "Examples:"),
         ("admin provider show", "<name> Examples:"),
@@ -50,7 +50,7 @@ fn every_level_has_help() {
         ("admin model", "add list remove Examples: Notes:"),
         (
             "admin model add",
-            "<model> --model-id --type --input-price --output-price --family --max-output-tokens --region --api-version --url Examples: embedding",
+            "<model> --model-id --type --input-price --output-price --family --max-output-tokens --region --api-version --server-url Examples: embedding",
         ),
         ("admin model list", "--account Examples:"),
         ("admin model remove", "<model> --dry-run Examples:"),

@@ -13,6 +13,7 @@ mod access;
 mod audit;
 mod lines;
 mod manifests;
+mod providers;
 mod servers;
 mod store;
 

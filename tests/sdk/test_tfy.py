@@ -171,6 +171,64 @@ def test_apply_dry_run_and_delete_each_kind(house):
     assert PROVIDER_KEY not in house.log()
 
 
+MODEL = "{type: integration/model/%s, name: m, model_id: up, model_types: [chat]%s}"
+# Type, further fields, kind of its models, further fields of those.
+TYPES = [
+    ("anthropic", "auth_data: {type: api-key, api_key: %s}", "anthropic", ""),
+    (
+        "azure-openai",
+        "azure_endpoint: https://r.openai.azure.com\nauth_data: {type: client-secret, tenant_id: t, client_id: c, client_secret: %s}",
+        "azure-openai",
+        ", api_version: v1",
+    ),
+    (
+        "aws-bedrock",
+        "region: us-east-1\nauth_data: {type: access-key-based, access_key_id: AKIA1, secret_access_key: %s}",
+        "bedrock",
+        "",
+    ),
+    ("google-gemini", "auth_data: {type: api-key, apiKey: %s}", "gemini", ""),
+    (
+        "google-vertex",
+        "region: us\nproject_id: p\nauth_data:\n  type: key-file\n  key_file_content:\n    client_email: a@b.c\n"
+        "    private_key: %s\n    token_uri: https://oauth2.googleapis.com/token",
+        "vertex",
+        "",
+    ),
+    ("ollama", "auth_data: {custom_host: 'http://10.0.0.1:11434/%s'}", "ollama", ""),
+    (
+        "self-hosted-model",
+        "",
+        "self-hosted-model",
+        ", hosted_model_name: up, url: 'http://10.0.0.2/v1', model_server: vllm-openai,"
+        " auth_data: {type: basic-auth, username: u, password: %s}",
+    ),
+    ("groq", "auth_data: {type: api-key, api_key: %s}", "groq", ""),
+]
+
+
+def test_apply_of_every_type_of_provider(house):
+    files, names = [], []
+    for word, fields, kind, of_model in TYPES:
+        model = MODEL % (kind, of_model)
+        if word == "self-hosted-model":
+            model = model.replace(" model_id: up,", "")
+        text = f"type: provider-account/{word}\nname: {word}\n{fields}\nintegrations:\n  - {model}\n"
+        file = house.folder / f"{word}.yaml"
+        file.write_text(text.replace("%s", "x" if word == "ollama" else PROVIDER_KEY))
+        files += ["-f", str(file)]
+        names.append(word)
+    applied = tfy(house, "apply", *files, token=house.root)
+    for word in names:
+        assert f"Successfully configured manifest {word} of type provider-account/{word}" in applied, applied
+    again = tfy(house, "apply", *files, "--dry-run", "--show-diff", token=house.root)
+    for word in names:
+        assert f"No changes detected for {word} (provider-account/{word})" in again, again
+    for file in files[1::2]:
+        tfy(house, "delete", "-f", file, token=house.root)
+    assert PROVIDER_KEY not in house.log()
+
+
 def test_apply_of_several_documents(house):
     everything = house.folder / "everything.yaml"
     # The virtual account first: what it needs is made before it all the same.

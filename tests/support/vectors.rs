@@ -117,3 +117,22 @@ fn from_sdk_fixture(path: &Path) -> Option<Vector> {
         body: body.into_bytes(),
     })
 }
+
+/// A service account's key file with the throwaway key of the vectors; `None`, loudly, when they are not there.
+pub fn service_account_file(token_uri: &str) -> Option<Value> {
+    let Some(folder) = folder() else {
+        announce("not run: no key of a service account (set GATEWAY_TEST_VECTORS to the vectors' folder)");
+        return None;
+    };
+    let text = std::fs::read_to_string(folder.join("oauth/service_account_jwt.json")).unwrap();
+    let vector: Value = serde_json::from_str(&text).unwrap();
+    let key = vector["private_key_pkcs8_der_base64"].as_str().unwrap();
+    Some(serde_json::json!({
+        "type": "service_account",
+        "project_id": "example-project",
+        "private_key_id": vector["kid"],
+        "private_key": format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n"),
+        "client_email": "gateway-test@example-project.iam.gserviceaccount.com",
+        "token_uri": token_uri,
+    }))
+}

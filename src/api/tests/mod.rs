@@ -12,6 +12,7 @@ mod races;
 mod rotation;
 mod shapes;
 mod tokens;
+mod wrong_accounts;
 
 use std::sync::{Arc, Mutex};
 

@@ -7,8 +7,9 @@
 //! Big endian; CRC-32 as in zlib. Messages ignore the borders of chunks and reads. Nothing is held before the lengths
 //! in front of it were checked.
 //!
-//! Written here and not taken from `aws-smithy-eventstream`, which brings 24 crates (`http`, `time` and `base64-simd`
-//! among them) and owned headers for what is one loop without allocation.
+//! Written here and not taken from `aws-smithy-eventstream` 0.61: that brings 16 more crates into the lock file and
+//! 53 KiB into a binary that does nothing else, allocates every header of every message, and takes two headers of one
+//! name. The check sum is a table and a line; `crc32fast` pays off for larger messages than these.
 
 /// Bytes before the headers.
 const PRELUDE_BYTES: usize = 12;

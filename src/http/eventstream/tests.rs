@@ -31,8 +31,11 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Payloads and header names, in pieces of this size.
-fn decode(bytes: &[u8], piece: usize) -> Result<Vec<(Vec<String>, Vec<u8>)>, EventStreamError> {
+/// Names of headers, and the payload.
+type Read = (Vec<String>, Vec<u8>);
+
+/// Decodes in pieces of this size.
+fn decode(bytes: &[u8], piece: usize) -> Result<Vec<Read>, EventStreamError> {
     let mut decoder = Decoder::new(LIMIT);
     let mut messages = Vec::new();
     for part in bytes.chunks(piece) {

@@ -7,4 +7,6 @@ mod fields;
 pub mod messages;
 pub mod responses;
 #[cfg(test)]
+mod seam_tests;
+#[cfg(test)]
 mod tests;

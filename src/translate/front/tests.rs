@@ -2,6 +2,7 @@
 //! `tests/golden/fronts/`, which the SDKs of the dialects read too (`tests/sdk/test_fronts.py`).
 //! `GATEWAY_UPDATE_GOLDEN=1` writes the files anew; read the difference before you keep it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -331,6 +332,67 @@ pub fn events(bytes: &[u8]) -> Vec<Value> {
         events.push(data);
     }
     events
+}
+
+/// Fails where blocks of Messages overlap, have gaps in their numbers, or are still open at the end.
+pub fn check_blocks(name: &str, bytes: &[u8]) {
+    let mut open = None;
+    let mut next = 0;
+    let events = events(bytes);
+    for (number, event) in events.iter().enumerate() {
+        let index = event["index"].as_u64();
+        match event["type"].as_str().unwrap() {
+            "message_start" => assert!(next == 0 && open.is_none(), "{name}"),
+            "content_block_start" => {
+                assert_eq!((index, open), (Some(next), None), "{name}");
+                open = index;
+                next += 1;
+            }
+            "content_block_delta" => assert_eq!(index, open, "{name}"),
+            "content_block_stop" => assert_eq!(index, open.take(), "{name}"),
+            "message_delta" => assert!(open.is_none(), "{name}"),
+            "message_stop" | "error" => assert_eq!(number + 1, events.len(), "{name}"),
+            "ping" => {}
+            other => panic!("{name}: {other}"),
+        }
+    }
+}
+
+/// Fails where events of Responses are out of number, an item is told of before it began or twice, or the end repeats something
+/// else than what came.
+pub fn check_items(name: &str, bytes: &[u8]) {
+    let events = events(bytes);
+    let mut added: BTreeMap<u64, Value> = BTreeMap::new();
+    let mut done: BTreeMap<u64, Value> = BTreeMap::new();
+    for (number, event) in events.iter().enumerate() {
+        assert_eq!(event["sequence_number"], number, "{name}");
+        let kind = event["type"].as_str().unwrap();
+        let place = event["output_index"].as_u64();
+        match (kind, place) {
+            ("response.created", _) => assert_eq!(number, 0, "{name}"),
+            ("response.in_progress", _) => assert_eq!(number, 1, "{name}"),
+            ("response.output_item.added", Some(place)) => {
+                assert_eq!(place, added.len() as u64, "{name}");
+                added.insert(place, event["item"]["id"].clone());
+            }
+            ("response.output_item.done", Some(place)) => {
+                assert_eq!(event["item"]["id"], added[&place], "{name}");
+                assert!(done.insert(place, event["item"].clone()).is_none(), "{name}");
+            }
+            (_, Some(place)) => {
+                assert_eq!(event["item_id"], added[&place], "{name}");
+                assert!(!done.contains_key(&place), "{name}: {kind}");
+            }
+            (_, None) => assert_eq!(number + 1, events.len(), "{name}"),
+        }
+    }
+    let last = events.last().unwrap();
+    let kind = last["type"].as_str().unwrap();
+    assert!(["response.completed", "response.incomplete", "response.failed"].contains(&kind), "{name}");
+    assert_eq!(kind, format!("response.{}", last["response"]["status"].as_str().unwrap()));
+    assert!(kind == "response.failed" || done.len() == added.len(), "{name}");
+    let output: Vec<&Value> = last["response"]["output"].as_array().unwrap().iter().collect();
+    assert_eq!(output, done.values().collect::<Vec<_>>(), "{name}");
 }
 
 /// Bodies of requests that were recorded, by a part of the endpoint's path; with the names of their files.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::translate::front::responses::Echo;
 use crate::translate::{Back, Front, Identity, ReplyContext, Target, Translation, capability};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -82,7 +83,7 @@ fn requests() {
         for (back, provider, protocol, model_id) in TARGETS {
             for drop_unsupported in [false, true] {
                 let capability = capability::of(protocol, model_id, None);
-                let target = Target { provider, model_id, capability: &capability, drop_unsupported };
+                let target = Target { provider, model_id, capability, drop_unsupported };
                 let built = front.read(&body).and_then(|conversation| back.build(&conversation, &target));
                 match built {
                     Ok(built) if !drop_unsupported || !built.dropped.is_empty() => {
@@ -135,7 +136,7 @@ fn framed(lines: &[u8]) -> Vec<u8> {
 /// The whole stream, given in pieces of a size, and what is said of it.
 fn translated(front: Front, back: Back, bytes: &[u8], step: usize) -> String {
     let context = ReplyContext::default();
-    let mut translation = Translation::new(front, back, &IDENTITY, true, context, 1 << 20);
+    let mut translation = Translation::new(front, back, &IDENTITY, (true, Echo::default()), context, 1 << 20);
     let mut out = Vec::new();
     let mut tokens = None;
     for piece in bytes.chunks(step) {
@@ -159,7 +160,7 @@ fn answers() {
             writeln!(text, "== {front:?}").unwrap();
             if name.ends_with(".json") {
                 let answer = back.read(&body, &ReplyContext::default()).unwrap();
-                writeln!(text, "{}", pretty(&front.write(&answer, &IDENTITY))).unwrap();
+                writeln!(text, "{}", pretty(&front.write(&answer, &IDENTITY, &Echo::default()))).unwrap();
                 writeln!(text, "tokens: {:?}", answer.tokens.map(|tokens| tokens.counts())).unwrap();
             } else {
                 let bytes = if back == Back::Converse { framed(&body) } else { body.clone() };

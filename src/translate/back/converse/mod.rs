@@ -17,9 +17,9 @@ mod turns;
 #[cfg(test)]
 mod tests;
 
-pub use answer::read;
+pub use answer::{read, read_count};
 pub use error::error;
-pub use request::build;
+pub use request::{build, build_count};
 pub use stream::StreamReader;
 
 /// What is asked of a model; one path segment.
@@ -31,7 +31,13 @@ pub enum Operation {
     ConverseStream,
     /// The model's own dialect; embeddings.
     Invoke,
+    /// How many tokens an input has.
+    CountTokens,
 }
+
+/// What stands before the model in the id of an inference profile. Tokens are counted by the model itself: the
+/// provider knows no profile there.
+const GEOGRAPHIES: &[&str] = &["us", "eu", "apac", "jp", "au", "ca", "us-gov", "global"];
 
 /// The path to send: `/model/{id}/converse`, where the id is one segment and everything in it but unreserved
 /// characters (RFC 3986) is percent-encoded once, in upper case: `:` of versions and ARNs is `%3A`, `/` is `%2F`.
@@ -42,6 +48,14 @@ pub enum Operation {
 pub fn path(model_id: &str, operation: Operation) -> String {
     let mut path = String::with_capacity(model_id.len() + 32);
     path.push_str("/model/");
+    let model_id = match model_id.split_once('.') {
+        Some((geography, model))
+            if operation == Operation::CountTokens && GEOGRAPHIES.contains(&geography) =>
+        {
+            model
+        }
+        _ => model_id,
+    };
     // A segment of dots alone would be a step in the tree.
     let is_dots = model_id.bytes().all(|byte| byte == b'.');
     for byte in model_id.bytes() {
@@ -60,6 +74,7 @@ pub fn path(model_id: &str, operation: Operation) -> String {
         Operation::Converse => "/converse",
         Operation::ConverseStream => "/converse-stream",
         Operation::Invoke => "/invoke",
+        Operation::CountTokens => "/count-tokens",
     });
     path
 }

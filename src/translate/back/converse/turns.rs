@@ -150,20 +150,31 @@ fn lacks_thoughts(messages: &[Message<'_>]) -> bool {
     last.count > 0 && calls && !thought
 }
 
-/// Ids of calls stay unique after they were rewritten, or a result would answer two.
+/// Calls and results of one turn have ids of their own, and a result has a call before it.
 fn check_ids(messages: &[Message<'_>]) -> Result<(), Invalid> {
+    let mut called = BTreeSet::new();
     for message in messages {
         let mut ids = BTreeSet::new();
         for block in &message.content {
-            if let Block::ToolUse { id, .. } | Block::ToolResult { id, .. } = block
-                && !ids.insert(id.as_ref())
-            {
+            let id = match block {
+                Block::ToolUse { id, .. } => id.as_ref(),
+                Block::ToolResult { id, .. } if called.contains(id.as_ref()) => id.as_ref(),
+                Block::ToolResult { .. } => {
+                    return Err(Invalid::new(
+                        message.place,
+                        "holds the result of a tool call that was not made before",
+                    ));
+                }
+                _ => continue,
+            };
+            if !ids.insert(id) {
                 return Err(Invalid::new(
                     message.place,
                     "two tool calls or results of one turn have the same id",
                 ));
             }
         }
+        called.append(&mut ids);
     }
     Ok(())
 }

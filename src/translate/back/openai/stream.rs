@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::failure;
 use super::wire::{Call, Content, Count, Text, Usage, blocks, filled, finish, made_id};
+use crate::http::sse;
 use crate::translate::conversation::Part;
 use crate::translate::few::Few;
 use crate::translate::{Event, ReplyContext, Tokens};
@@ -434,23 +435,8 @@ fn number_of(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
 }
 
-/// The data lines of an event, joined; `None`: it has none. An `error:` line counts as data (llama.cpp).
+/// The data of an event; an `error:` line counts as data where there is none (llama.cpp).
 fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let mut data: Option<Cow<'_, [u8]>> = None;
-    let event = event.strip_prefix("\u{feff}".as_bytes()).unwrap_or(event);
-    for line in event.split(|byte| *byte == b'\n' || *byte == b'\r') {
-        let Some(value) = line.strip_prefix(b"data:").or_else(|| line.strip_prefix(b"error:")) else {
-            continue;
-        };
-        let value = value.strip_prefix(b" ").unwrap_or(value);
-        match &mut data {
-            None => data = Some(Cow::Borrowed(value)),
-            Some(lines) => {
-                let lines = lines.to_mut();
-                lines.push(b'\n');
-                lines.extend_from_slice(value);
-            }
-        }
-    }
-    data
+    let error = || sse::lines(event).find_map(|line| line.strip_prefix(b"error:")).map(Cow::Borrowed);
+    sse::data(event).or_else(error)
 }

@@ -511,7 +511,7 @@ fn requests_are_built_by_capability() {
     let (body, _) =
         built(json!({"provider_options": {"min_p": 0.10, "metadata": {"a": 1}}}), &any, false).unwrap();
     assert_eq!((body["min_p"].as_f64(), &body["metadata"]), (Some(0.1), &json!({"a": 1})));
-    for name in ["model", "messages"] {
+    for name in ["model", "models", "messages", "stream"] {
         let refused = built(json!({"provider_options": {name: 1}}), &any, false).unwrap_err();
         assert_eq!(refused.field, format!("provider_options.{name}"));
     }

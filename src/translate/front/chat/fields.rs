@@ -11,6 +11,8 @@ use crate::translate::Invalid;
 
 /// Members of one object that are not carried as text.
 const MAX_MEMBERS: usize = 256;
+/// Of a member's name, since refusals repeat it.
+const MAX_NAME_BYTES: usize = 256;
 /// Deepest nesting of arrays and objects in a body; what is carried as text is held to it as well.
 pub const MAX_DEPTH: usize = 100;
 
@@ -28,7 +30,10 @@ impl<'a> Fields<'a> {
             return Err(Invalid::new(path, "an object is expected"));
         }
         serde_json::from_str(json).map_err(|_| {
-            Invalid::new(path, "not an object of JSON with each name once and at most 256 of them")
+            Invalid::new(
+                path,
+                "not JSON, or an object with a name twice, one over 256 bytes, or over 256 of them",
+            )
         })
     }
 
@@ -64,7 +69,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                 while let Some(name) = map.next_key::<Name<'de>>()? {
                     let value: &'de RawValue = map.next_value()?;
                     let twice = members.iter().any(|(known, _)| *known == name.0);
-                    if twice || members.len() >= MAX_MEMBERS {
+                    if twice || members.len() >= MAX_MEMBERS || name.0.len() > MAX_NAME_BYTES {
                         return Err(serde::de::Error::custom("members"));
                     }
                     members.push((name.0, value));

@@ -320,6 +320,7 @@ fn hostile_bodies_are_refused() {
     let members: Vec<_> = (0..300).map(|n| format!("\"k{n}\":1")).collect();
     let wide = format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"x\"}}],{}}}", members.join(","));
     assert!(read(wide.as_bytes()).is_err());
+    assert!(read(with(&"k".repeat(300), json!(1)).to_string().as_bytes()).is_err());
     let prompt = "a secret of the prompt";
     for body in
         [format!("{{\"messages\":\"{prompt}\"}}"), format!("{{\"messages\":[{{\"role\":\"{prompt}\"}}]}}")]

@@ -6,7 +6,7 @@ use crate::translate::conversation::{
     CacheMark, Conversation, Effort, Format, Part, Reasoning, Role, Source, ToolChoice,
 };
 use crate::translate::front::tests::{
-    IDENTITY, answers, compare, disorder, events, hostile, mutate, recorded_requests, streams,
+    IDENTITY, answers, check_blocks, compare, disorder, events, hostile, mutate, recorded_requests, streams,
 };
 
 fn written(steps: Vec<Event<'_>>) -> Vec<u8> {
@@ -337,30 +337,6 @@ fn answers_are_as_in_the_golden_files() {
         let message: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&message["type"], &message["role"]), (&json!("message"), &json!("assistant")));
         compare("messages", &format!("{name}.json"), &body);
-    }
-}
-
-/// Fails where blocks overlap, have gaps in their numbers, or are still open at the end.
-fn check_blocks(name: &str, bytes: &[u8]) {
-    let mut open = None;
-    let mut next = 0;
-    let events = events(bytes);
-    for (number, event) in events.iter().enumerate() {
-        let index = event["index"].as_u64();
-        match event["type"].as_str().unwrap() {
-            "message_start" => assert!(next == 0 && open.is_none(), "{name}"),
-            "content_block_start" => {
-                assert_eq!((index, open), (Some(next), None), "{name}");
-                open = index;
-                next += 1;
-            }
-            "content_block_delta" => assert_eq!(index, open, "{name}"),
-            "content_block_stop" => assert_eq!(index, open.take(), "{name}"),
-            "message_delta" => assert!(open.is_none(), "{name}"),
-            "message_stop" | "error" => assert_eq!(number + 1, events.len(), "{name}"),
-            "ping" => {}
-            other => panic!("{name}: {other}"),
-        }
     }
 }
 

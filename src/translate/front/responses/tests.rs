@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use super::{Echo, StreamWriter, error, read, write, write_echoing};
@@ -8,7 +6,7 @@ use crate::translate::conversation::{
     Conversation, Effort, Format, Part, Reasoning, Role, Source, ToolChoice,
 };
 use crate::translate::front::tests::{
-    IDENTITY, answers, compare, disorder, events, hostile, mutate, recorded_requests, streams,
+    IDENTITY, answers, check_items, compare, disorder, events, hostile, mutate, recorded_requests, streams,
 };
 
 fn written(steps: Vec<Event<'_>>) -> Vec<u8> {
@@ -303,43 +301,6 @@ fn answers_are_as_in_the_golden_files() {
         assert_eq!(response["object"], "response");
         compare("responses", &format!("{name}.json"), &body);
     }
-}
-
-/// Fails where events are out of number, an item is told of before it began or twice, or the end repeats something
-/// else than what came.
-fn check_items(name: &str, bytes: &[u8]) {
-    let events = events(bytes);
-    let mut added: BTreeMap<u64, Value> = BTreeMap::new();
-    let mut done: BTreeMap<u64, Value> = BTreeMap::new();
-    for (number, event) in events.iter().enumerate() {
-        assert_eq!(event["sequence_number"], number, "{name}");
-        let kind = event["type"].as_str().unwrap();
-        let place = event["output_index"].as_u64();
-        match (kind, place) {
-            ("response.created", _) => assert_eq!(number, 0, "{name}"),
-            ("response.in_progress", _) => assert_eq!(number, 1, "{name}"),
-            ("response.output_item.added", Some(place)) => {
-                assert_eq!(place, added.len() as u64, "{name}");
-                added.insert(place, event["item"]["id"].clone());
-            }
-            ("response.output_item.done", Some(place)) => {
-                assert_eq!(event["item"]["id"], added[&place], "{name}");
-                assert!(done.insert(place, event["item"].clone()).is_none(), "{name}");
-            }
-            (_, Some(place)) => {
-                assert_eq!(event["item_id"], added[&place], "{name}");
-                assert!(!done.contains_key(&place), "{name}: {kind}");
-            }
-            (_, None) => assert_eq!(number + 1, events.len(), "{name}"),
-        }
-    }
-    let last = events.last().unwrap();
-    let kind = last["type"].as_str().unwrap();
-    assert!(["response.completed", "response.incomplete", "response.failed"].contains(&kind), "{name}");
-    assert_eq!(kind, format!("response.{}", last["response"]["status"].as_str().unwrap()));
-    assert!(kind == "response.failed" || done.len() == added.len(), "{name}");
-    let output: Vec<&Value> = last["response"]["output"].as_array().unwrap().iter().collect();
-    assert_eq!(output, done.values().collect::<Vec<_>>(), "{name}");
 }
 
 #[test]

@@ -107,6 +107,10 @@ fn thinking_by_what_the_model_takes() {
     assert_eq!(built(CLAUDE, &going_on).dropped, ["reasoning_effort"]);
     going_on.turns[1].parts.insert(0, thought("", Some("c2ln")));
     assert!(built(CLAUDE, &going_on).dropped.is_empty());
+    let mut new_question = thinks(Some(Effort::Low), None, None);
+    new_question.turns.push(turn(Role::Assistant, vec![call("1", "a", "")]));
+    new_question.turns.push(turn(Role::User, vec![text("never mind")]));
+    assert!(built(CLAUDE, &new_question).dropped.is_empty());
 }
 
 #[test]

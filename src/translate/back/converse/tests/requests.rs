@@ -123,6 +123,12 @@ fn paths_encode_the_model_once() {
             Operation::Invoke,
             "/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A123456789012%3Aapplication-inference-profile%2Fabc/invoke",
         ),
+        (
+            "us.anthropic.claude-opus-4-8",
+            Operation::CountTokens,
+            "/model/anthropic.claude-opus-4-8/count-tokens",
+        ),
+        ("us.", Operation::Invoke, "/model/us./invoke"),
         ("..", Operation::Invoke, "/model/%2E%2E/invoke"),
         ("a b?c#d%é", Operation::Converse, "/model/a%20b%3Fc%23d%25%C3%A9/converse"),
     ] {
@@ -380,6 +386,7 @@ fn what_can_not_begin_or_end_a_conversation() {
         saying(vec![turn(Role::Assistant, vec![text("a")])]),
         with(vec![]),
         with(vec![text(" \n")]),
+        with(vec![text("a"), result("1", vec![])]),
         saying(vec![turn(Role::System, vec![image("image/png", "AAAA")])]),
         saying(vec![
             turn(Role::User, vec![text("a")]),
@@ -413,4 +420,47 @@ fn cache_marks() {
     let (names, value) = dropped(LLAMA, &conversation);
     assert_eq!(names, ["cache_control"]);
     assert_eq!(value["system"], json!([{"text": "a"}]));
+}
+
+#[test]
+fn tokens_are_counted_by_what_is_said() {
+    let conversation = Conversation {
+        tools: vec![tool("a")],
+        seed: Some(1),
+        temperature: Some(2.0),
+        ..saying(vec![turn(Role::System, vec![text("s")]), turn(Role::User, vec![text("a")])])
+    };
+    let body = build_count(&conversation, &target(CLAUDE_NEW, false)).unwrap();
+    assert_eq!(
+        serde_json::from_slice::<Value>(&body).unwrap(),
+        json!({"input": {"converse": {
+            "messages": [{"role": "user", "content": [{"text": "a"}]}],
+            "system": [{"text": "s"}],
+            "toolConfig": {"tools": [spec("a")]},
+        }}})
+    );
+    assert_eq!(build_count(&saying(vec![]), &target(CLAUDE, true)).unwrap_err().field, "messages");
+    assert_eq!(read_count(br#"{"inputTokens":11}"#).ok(), Some(11));
+    for body in ["", "{}", "11", r#"{"inputTokens":-1}"#, r#"{"inputTokens":"1"}"#] {
+        assert!(read_count(body.as_bytes()).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn results_come_first_in_the_message_of_several_turns() {
+    let conversation = saying(vec![
+        turn(Role::User, vec![text("?")]),
+        turn(Role::Assistant, vec![call("1", "a", ""), call("2", "a", ""), call("3", "a", "")]),
+        turn(Role::User, vec![text("x"), result("1", vec![])]),
+        turn(Role::User, vec![text("y"), result("2", vec![])]),
+        turn(Role::User, vec![result("3", vec![]), text("z")]),
+    ]);
+    let value = body(CLAUDE, &conversation);
+    let order: Vec<&str> = value["messages"][2]["content"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|block| block["text"].as_str().or(block["toolResult"]["toolUseId"].as_str()).unwrap())
+        .collect();
+    assert_eq!(order, ["1", "2", "3", "x", "y", "z"]);
 }

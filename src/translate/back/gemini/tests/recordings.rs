@@ -77,6 +77,12 @@ fn fixture(path: &Path, found: &mut Vec<Recording>) {
     found.push(Recording { name, status: u16::try_from(status).unwrap(), is_stream, body });
 }
 
+/// Answers of `countTokens` stand among the fixtures.
+fn counts_tokens(body: &[u8]) -> bool {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    value["candidates"].is_null() && value["totalTokens"].is_u64()
+}
+
 #[test]
 fn whole_answers_and_errors() {
     let mut seen = 0;
@@ -98,9 +104,7 @@ fn whole_answers_and_errors() {
         let is_none = ["invalid-response", "empty-content", "malformed-content", "with-message-no-content"]
             .iter()
             .any(|word| name.contains(word))
-            || name.contains("countTokens")
-            || name.contains("total-tokens")
-            || name.contains("detailed-token");
+            || counts_tokens(&recording.body);
         match answer {
             Ok(answer) => {
                 assert!(!answer.choices.is_empty(), "{name}");

@@ -261,8 +261,8 @@ fn signatures_go_back_to_where_they_belong() {
     let mut conversation = says("x");
     let redacted = Part::RedactedThinking { data: "x".into() };
     conversation.turns.push(turn(Role::Assistant, vec![redacted, text("y")]));
-    assert_eq!(refused(&conversation).field, "thinking_blocks");
-    let (_, dropped, _) = build_for(GEMINI, "gemini-2.5-flash", true, &conversation).unwrap();
+    // Only who wrote them could read them: told, not refused.
+    let (_, dropped, _) = build_for(GEMINI, "gemini-2.5-flash", false, &conversation).unwrap();
     assert_eq!(dropped, ["thinking_blocks"]);
 }
 
@@ -421,13 +421,6 @@ fn what_google_can_not_do_is_named() {
     with("logit_bias", &|c| c.others.push(("logit_bias".into(), raw("{}"))));
     with("parallel_tool_calls", &|c| c.parallel_tool_calls = Some(false));
     with("user", &|c| c.user = Some("u".into()));
-    with("cache_control", &|c| c.cache = Some(CacheMark::Default));
-    with("cache_control", &|c| {
-        c.turns.push(turn(
-            Role::User,
-            vec![Part::Text { text: "x".into(), cache: Some(CacheMark::FiveMinutes) }],
-        ));
-    });
     with("temperature", &|c| c.temperature = Some(2.5));
     with("temperature", &|c| c.temperature = Some(f64::NAN));
     with("top_p", &|c| c.top_p = Some(-1.0));
@@ -446,6 +439,11 @@ fn what_google_can_not_do_is_named() {
         let (_, dropped, _) = build_for(GEMINI, "gemini-2.5-flash", true, conversation).unwrap();
         assert_eq!(dropped, [*field]);
     }
+    // A mark changes nothing of the answer.
+    let mut marked = says("x");
+    let part = Part::Text { text: "x".into(), cache: Some(CacheMark::FiveMinutes) };
+    marked.turns.push(turn(Role::User, vec![part]));
+    assert_eq!(build_for(GEMINI, "gemini-2.5-flash", false, &marked).unwrap().1, ["cache_control"]);
     let mut flex = says("x");
     flex.service_tier = Some("flex".into());
     assert_eq!(build_for(VERTEX, "gemini-2.5-flash", false, &flex).unwrap_err().field, "service_tier");
