@@ -413,6 +413,7 @@ fn openrouter_is_asked_for_no_other_model() {
         (PATHS[0], r#","models":["a/dear"]"#),
         (PATHS[0], r#","mod\u0065ls":["a/dear"]"#),
         (PATHS[0], r#","preset":"dear""#),
+        (PATHS[0], r#","fallbacks":["a/dear"]"#),
         (PATHS[1], r#","models":["a/dear"]"#),
         (PATHS[1], r#","provider_options":{"models":["a/dear"]}"#),
         (PATHS[1], r#","provider_options":{"preset":"dear"}"#),
@@ -422,7 +423,7 @@ fn openrouter_is_asked_for_no_other_model() {
         assert_eq!(response.status, 400, "{path} {more}: {}", response.text());
     }
     assert_eq!(stage.provider.request_count(), 0);
-    for more in ["", r#","models":[]"#, r#","models":null"#] {
+    for more in ["", r#","models":null,"preset":null"#] {
         assert_eq!(stage.post(PATHS[0], &ask(PATHS[0], "router", more)).status, 200, "{more}");
     }
 }

@@ -49,7 +49,7 @@ fn only_the_model_value_of_a_request_is_changed() {
         r#"{"s":"\u0041\u00e9\ud83d\ude00\/\b\f\n\r\t\"\\","model":"@","t":"\u0000"}"#,
         "{\"s\":\"caf\u{e9} \u{1f600} \u{2028}\",\"model\":\"@\"}",
         r#"{"unknown":{"deep":[1,[2,[3,{"model":"inner"}]]]},"model":"@","null":null,"t":true,"f":false}"#,
-        r#"{"messages":[{"model":"x","role":"user"},{"MODEL":1}],"model":"@","models":["z"],"model ":"w"}"#,
+        r#"{"messages":[{"model":"x","role":"user"},{"MODEL":1}],"model":"@","modelss":["z"],"model ":"w"}"#,
         r#"{"mod\u0065l":"@","x":"\"model\":\"no\""}"#,
         r#"{"x":"} , \"model\": \"no\"","model":"@"}"#,
         r#"{"":"","a":1,"a":2,"model":"@"}"#,

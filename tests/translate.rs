@@ -270,6 +270,7 @@ fn bad_requests_are_named_and_never_reach_the_provider() {
             json!({"model": "claude/m", "messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}]}]}),
         ),
         ("/v1/chat/completions", json!({"model": "claude/m", "messages": [], "models": ["other/m"]})),
+        ("/v1/messages", json!({"model": "claude/m", "messages": [], "fallbacks": ["other/m"]})),
         ("/v1/responses", json!({"model": "claude/m"})),
         ("/v1/responses", json!({"model": "claude/m", "input": "hi", "previous_response_id": "resp_1"})),
         ("/v1/embeddings", json!({"model": "claude/m", "input": "hi"})),

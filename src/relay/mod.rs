@@ -311,13 +311,12 @@ impl Relay {
         let account = route.account.spec.name.to_string();
         // The permit is for one model; what would have the provider call another has none.
         if route.account.spec.provider == ProviderType::Openrouter
-            && let Edits::Json(Inspected { names_other_models: Some(name), .. }) = &call.edits
+            && matches!(&call.edits, Edits::Json(Inspected { has_preset: true, .. }))
         {
             return Err(Refusal::after_body(Failure::InvalidField {
-                field: (*name).to_owned(),
-                message: format!(
-                    "'{name}' would have openrouter call other models than the one that was asked for"
-                ),
+                field: "preset".to_owned(),
+                message: "'preset' may have openrouter call another model than the one that was asked for"
+                    .to_owned(),
             }));
         }
         let asked = match &call.edits {

@@ -83,6 +83,7 @@ impl Relay {
         // While it is said again there are two of it: body and conversation, then conversation and request.
         let room = self.room(&call)?;
         let conversation = front.read(&call.body.bytes).map_err(invalid)?;
+        let echo = front.echo(&call.body.bytes);
         call.body.bytes = Vec::new();
         let capability = capability_of(route, back);
         let target = Target {
@@ -102,7 +103,7 @@ impl Relay {
             back,
             context: built.context,
             include_usage: conversation.include_usage,
-            echo: front.echo(&call.body.bytes),
+            echo,
             unique: token::random_id().map_err(|_| Refusal::after_body(Failure::Internal))?,
             model: call.model.clone(),
         };

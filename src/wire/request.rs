@@ -35,9 +35,8 @@ pub struct Inspected {
     pub include_usage: bool,
     /// `max_completion_tokens`, else `max_tokens`, else `max_output_tokens`.
     pub max_tokens: Option<u64>,
-    /// The key that names further models to a provider that knows it: OpenRouter falls back to those in `models`, and a
-    /// `preset` there chooses one.
-    pub names_other_models: Option<&'static str>,
+    /// `preset` is there, which chooses a model at OpenRouter.
+    pub has_preset: bool,
     stream_options: StreamOptions,
 }
 
@@ -55,7 +54,7 @@ enum StreamOptions {
 }
 
 /// The keys of a body that matter to a decision, in lower case as they must be written.
-const BODY_KEYS: [&str; 8] = [
+const BODY_KEYS: [&str; 9] = [
     "model",
     "stream",
     "stream_options",
@@ -63,6 +62,7 @@ const BODY_KEYS: [&str; 8] = [
     "max_completion_tokens",
     "max_output_tokens",
     "models",
+    "fallbacks",
     "preset",
 ];
 
@@ -196,8 +196,17 @@ pub fn inspect(body: &[u8]) -> Result<Inspected, InvalidRequest> {
         max_completion_tokens,
         max_output_tokens,
         models,
+        fallbacks,
         preset,
     ] = members(text, BODY_KEYS).map_err(|error| invalid_json(&error))??;
+    for (name, value) in [("models", models), ("fallbacks", fallbacks)] {
+        if value.is_some_and(|value| value.get() != "null") {
+            // Routers behind one key take these as other models to answer in place of the one that was granted.
+            return Err(InvalidRequest(
+                format!("'{name}' is not taken: a call is for the one model that 'model' names").into(),
+            ));
+        }
+    }
     let base = body.as_ptr().addr();
     let number = |raw: Option<&RawValue>| raw.and_then(|raw| raw.get().parse().ok());
     let raw_model = raw_model.ok_or(InvalidRequest(
@@ -231,10 +240,7 @@ pub fn inspect(body: &[u8]) -> Result<Inspected, InvalidRequest> {
         max_tokens: number(max_completion_tokens)
             .or_else(|| number(max_tokens))
             .or_else(|| number(max_output_tokens)),
-        names_other_models: [("models", models), ("preset", preset)]
-            .into_iter()
-            .find(|(_, raw)| raw.is_some_and(|raw| !matches!(raw.get(), "null" | "[]")))
-            .map(|(name, _)| name),
+        has_preset: preset.is_some_and(|raw| raw.get() != "null"),
         stream_options,
     })
 }

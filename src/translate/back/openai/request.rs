@@ -10,10 +10,10 @@ use crate::translate::{Built, Conversation, Invalid, ReplyContext, Target, Unsup
 
 /// OpenAI takes so many stop texts.
 const MAX_STOPS: usize = 4;
-
-/// Names that no option may write, also where this request does without them: what is called (`models` are others
-/// that OpenRouter falls back to), and the form of the answer.
-const OWN: [&str; 7] = ["model", "models", "preset", "route", "messages", "stream", "stream_options"];
+/// What no caller writes past the gateway, whether it writes it in this request or not: who answers (`models`,
+/// `fallbacks`, `preset` and `route` name or choose others at routers) and whether the answer is a stream.
+const RESERVED: [&str; 8] =
+    ["model", "models", "fallbacks", "preset", "route", "messages", "stream", "stream_options"];
 
 /// Writes a request for `chat/completions`.
 ///
@@ -41,7 +41,7 @@ pub fn build(conversation: &Conversation, target: &Target<'_>) -> Result<Built, 
     }
     let Members { mut object, names } = object;
     for (name, value) in &conversation.provider_options {
-        if names.contains(&name.as_str()) || OWN.contains(&name.as_str()) {
+        if names.contains(&name.as_str()) || RESERVED.contains(&name.as_str()) {
             return Err(Invalid::new(
                 format!("provider_options.{name}"),
                 "the gateway writes this field itself; use the field of the request that says it",
