@@ -97,9 +97,11 @@ impl GrantsOf {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::{Object, World};
     use super::*;
     use crate::clock::UnixMillis;
     use crate::domain::{GrantSource, Subject};
+    use crate::seal::MasterKey;
 
     fn grant(target: &str, role: Role, revision: u64) -> Versioned<Grant> {
         let value = Arc::new(Grant {
@@ -176,5 +178,52 @@ mod tests {
         grants.put(grant(&second, Role::Access, 1));
         assert_eq!(on(&grants, &second), [(second.clone(), &Role::Access)]);
         assert_eq!(on(&grants, &first), [(first.clone(), &Role::Access)]);
+    }
+
+    #[test]
+    fn the_grants_of_a_manifest_are_those_that_say_so() {
+        let mut world = World::default();
+        let subject = |number: u32| Subject::parse(&format!("user:u{}@x.io", number % 5)).unwrap();
+        let grant_of = |number: u32| Grant {
+            subject: subject(number),
+            role: if number.is_multiple_of(3) { Role::Manager } else { Role::Access },
+            target: Target::parse(&format!("account-{}", number % 7)).unwrap(),
+            source: match number % 4 {
+                0 => GrantSource::Direct,
+                source => GrantSource::Manifest(format!("role-binding/b{source}")),
+            },
+            created_at: UnixMillis(1),
+            created_by: String::new(),
+        };
+        let same = |world: &World| {
+            for source in (0..4).map(|number| grant_of(number).source) {
+                let mut walked: Vec<String> = world
+                    .grants()
+                    .filter(|grant| grant.source == source)
+                    .map(|grant| Key::grant(grant).as_str().to_owned())
+                    .collect();
+                let mut found: Vec<String> = world
+                    .grants_from(&source)
+                    .iter()
+                    .map(|grant| Key::grant(grant).as_str().to_owned())
+                    .collect();
+                walked.sort();
+                found.sort();
+                assert_eq!(found, walked, "{source:?}");
+            }
+        };
+        // A small linear congruential generator: some are put in again from another source, some are taken out.
+        let mut seed = 7_u32;
+        for revision in 0..600 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let one = grant_of(seed >> 8);
+            if seed >> 31 == 0 {
+                world.put(Object::Grant(one), revision, &MasterKey::new(&[7; 32])).unwrap();
+            } else {
+                world.remove(&Key::grant(&one), revision);
+            }
+            same(&world);
+        }
+        assert!(world.grants().count() > 10);
     }
 }
