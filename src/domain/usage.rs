@@ -52,6 +52,8 @@ pub enum Outcome {
     CallerGone,
     /// The gateway cut the call because access was taken away, or on shutdown.
     Cut,
+    /// The gateway refused the request for what it says, before any provider was reached.
+    Refused,
 }
 
 impl Outcome {
@@ -63,6 +65,7 @@ impl Outcome {
             Self::ProviderFailed => "provider-failed",
             Self::CallerGone => "caller-gone",
             Self::Cut => "cut",
+            Self::Refused => "refused",
         }
     }
 }

@@ -110,6 +110,9 @@ impl<'a> Meter<'a> {
     pub fn refused(&mut self, status: u16, reason: String) {
         self.record.status = status;
         self.reason = Some(reason);
+        if !self.reached_provider && (400..500).contains(&status) && status != 499 {
+            self.record.outcome = Outcome::Refused;
+        }
     }
 
     fn settle(&mut self) {

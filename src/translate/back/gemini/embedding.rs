@@ -80,7 +80,7 @@ pub fn build(request: &EmbeddingRequest, target: &Target<'_>) -> Result<BuiltEmb
     let options = options(&request.provider_options, is_vertex)?;
     let mut body = Written::default();
     let method = if is_vertex {
-        if request.inputs.len() > 1 && target.model_id.contains(ONE_AT_A_TIME) {
+        if request.inputs.len() > 1 && target.capability.family == ONE_AT_A_TIME {
             return Err(Invalid::new("input", "This model takes one text a request."));
         }
         let instance = |content| Instance { content, task_type: options.task_type, title: options.title };
