@@ -393,5 +393,6 @@ fn many_manifests_do_not_walk_through_all_grants_each() {
         (0..3).map(apply).min().unwrap()
     };
     let (few, many) = (cost(2), cost(300));
-    assert!(many < few * 4 + Duration::from_millis(2), "{few:?} beside 200 grants, {many:?} beside 30,000");
+    // A walk through 30,000 grants for each of 50 bindings takes far longer than a busy machine can delay the rest.
+    assert!(many < few * 20 + Duration::from_millis(20), "{few:?} beside 200 grants, {many:?} beside 30,000");
 }
