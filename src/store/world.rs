@@ -12,6 +12,7 @@ use super::object::{Key, Object};
 use super::tokens::Tokens;
 use crate::domain::{Grant, Owner, Settings, Subject, Team, Token, User, VirtualAccount};
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
+use crate::prices::Catalogue;
 use crate::seal::{MasterKey, SealError};
 
 /// A value and the revision of the commit that last wrote it.
@@ -81,6 +82,19 @@ pub struct World {
     tokens_by_owner: Named<Owner, Arc<Vec<TokenId>>>,
     grants: Named<Subject, Arc<GrantsOf>>,
     settings: Versioned<Settings>,
+    /// None: the one that is built in.
+    catalogue: Option<Versioned<Catalogue>>,
+    built_in: BuiltIn,
+}
+
+/// The catalogue of prices that the gateway comes with.
+#[derive(Clone, Debug)]
+struct BuiltIn(Arc<Catalogue>);
+
+impl Default for BuiltIn {
+    fn default() -> Self {
+        Self(Catalogue::built_in())
+    }
 }
 
 impl<T: Default> Default for Versioned<T> {
@@ -93,6 +107,16 @@ impl World {
     /// The revision of the commit that made this state.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// The catalogue of public prices.
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        self.catalogue.as_ref().map_or(&self.built_in.0, |imported| &imported.value)
+    }
+
+    /// The imported catalogue, if there is one.
+    pub fn imported_catalogue(&self) -> Option<&Versioned<Catalogue>> {
+        self.catalogue.as_ref()
     }
 
     /// A user by email.
@@ -217,6 +241,7 @@ impl World {
                 self.grants_of(&subject).iter().find(|g| Key::grant(g) == *key).map(|g| g.revision)
             }
             "settings" => Some(self.settings.revision).filter(|revision| *revision > 0),
+            "catalogue" => self.catalogue.as_ref().map(|catalogue| catalogue.revision),
             _ => None,
         }
     }
@@ -279,6 +304,9 @@ impl World {
             Object::Settings(settings) => {
                 self.settings = Versioned { revision, value: Arc::new(settings) };
             }
+            Object::Catalogue(catalogue) => {
+                self.catalogue = Some(Versioned { revision, value: Arc::new(catalogue) });
+            }
             Object::Grant(mut grant) => {
                 self.share_names(&mut grant);
                 let subject = grant.subject.clone();
@@ -322,6 +350,7 @@ impl World {
                 }
             }
             "settings" => self.settings = Versioned::default(),
+            "catalogue" => self.catalogue = None,
             "grant" => {
                 let Some(Ok(subject)) = name.split('|').next().map(Subject::parse) else { return };
                 if self.grants.get(&subject).is_none() {
