@@ -172,3 +172,31 @@ fn an_error_of_the_provider_costs_nothing_and_has_a_word() {
         assert!(line.contains(&format!(" cost={cost} error_kind=rate_limit")), "{line}");
     }
 }
+
+#[test]
+fn what_a_provider_knew_at_the_beginning_is_not_the_output_of_a_broken_stream() {
+    const PIECE: &str = "The committee met on Tuesday to talk about the budget for next year.";
+    let fixture = Fixture::new(|_, answer| {
+        answer.sse_head();
+        answer.chunk("event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude\",\"content\":[],\"stop_reason\":null,\"usage\":{\"input_tokens\":25,\"output_tokens\":1}}}\n\n");
+        answer.chunk("event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n");
+        answer.chunk(format!("event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{PIECE}\"}}}}\n\n"));
+        answer.close();
+    });
+    let base_url = fixture.provider.base_url();
+    let key = ["--api-key-env", "GATEWAY_TEST_PROVIDER_KEY"];
+    let create = ["provider", "create", "claude", "--type", "anthropic", "--base-url", &base_url];
+    fixture.gateway.admin_ok(&[&create[..], &key].concat());
+    let prices = ["--input-price", "1000000", "--output-price", "1000000"];
+    let model = ["model", "add", "claude/c", "--model-id", "claude-sonnet-4-5"];
+    fixture.gateway.admin_ok(&[&model[..], &prices].concat());
+    fixture.gateway.admin_ok(&["grant", "user:ada@example.com", "provider-account-access", "claude"]);
+    for path in ["chat/completions", "messages"] {
+        let body = chat("claude/c", ",\"stream\":true,\"max_tokens\":99");
+        assert_eq!(fixture.post(&format!("/v1/{path}"), &body).status, 200);
+        let line = fixture.gateway.wait_for_log(&format!(" {path} claude/c "));
+        assert!(line.contains("input_tokens=25") && line.contains("origin=Estimated"), "{line}");
+        let cost = line.split(" cost=").nth(1).unwrap().split(' ').next().unwrap();
+        assert!((25 + 12..=25 + 18).contains(&cost.parse::<u64>().unwrap()), "{line}");
+    }
+}

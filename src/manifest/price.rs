@@ -361,7 +361,7 @@ fn all_digits(text: &str) -> bool {
 mod tests {
     use serde_json::{Map, Value, json};
 
-    use super::{Fields, decimal, prices, write};
+    use super::{Fields, decimal, discount, prices, write};
     use crate::domain::{ModelPrices, Money, TokenCounts, Unit};
     use crate::failure::Failure;
 
@@ -411,6 +411,26 @@ mod tests {
         let rates = &prices.entries[0].rates;
         assert_eq!(rates.price(Unit::Input), Money::parse("1"));
         assert_eq!(rates.cost(&tokens), Money::parse("0.00002"));
+    }
+
+    #[test]
+    fn discounts() {
+        let read = |value: Value| {
+            let mut fields = Fields::of_manifest(Map::from_iter([("discount_percent".to_owned(), value)]));
+            discount(&mut fields)
+        };
+        for (value, want) in [
+            (json!(2.5), Some("2.5")),
+            (json!("12.3456"), Some("12.3456")),
+            (json!(0), Some("0")),
+            (json!(100), Some("100")),
+            (Value::Null, None),
+        ] {
+            assert_eq!(read(value).unwrap(), want.and_then(Money::parse));
+        }
+        for wrong in [json!(-1), json!(100.0001), json!("1.23456"), json!("half"), json!([1]), json!(1e9)] {
+            assert!(read(wrong.clone()).is_err(), "{wrong}");
+        }
     }
 
     #[test]

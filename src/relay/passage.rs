@@ -2,7 +2,7 @@
 //! caller's dialect.
 
 use super::meter::Meter;
-use crate::domain::Outcome;
+use crate::domain::{Outcome, TokenOrigin};
 use crate::failure::Failure;
 use crate::http::sse::{self, Event, EventSplitter};
 use crate::translate::{Front, ProviderError, Translation};
@@ -161,7 +161,11 @@ impl Translated {
             meter.first_byte(true);
         }
         if let Some(tokens) = self.translation.take_tokens() {
-            meter.tokens(tokens.counts());
+            let mut counts = tokens.counts();
+            if !self.translation.has_final_tokens() {
+                counts.origin = TokenOrigin::Estimated;
+            }
+            meter.tokens(counts);
         }
         let (pieces, text) = self.translation.take_output();
         meter.output_so_far(pieces, text);

@@ -34,6 +34,8 @@ struct State {
     errored: bool,
     /// Since the last look.
     tokens: Option<Tokens>,
+    /// The counts are more than what was known at the beginning.
+    tokens_are_final: bool,
     output_pieces: u64,
     /// Of all the output so far.
     text: Estimate,
@@ -141,6 +143,11 @@ impl Translation {
         self.state.tokens.take()
     }
 
+    /// Whether the counts are more than what the provider knew when it began, which has no output yet.
+    pub fn has_final_tokens(&self) -> bool {
+        self.state.tokens_are_final
+    }
+
     /// Pieces of output that came since the last call, and what the text of all of them comes to.
     pub fn take_output(&mut self) -> (u64, Estimate) {
         (std::mem::take(&mut self.state.output_pieces), self.state.text)
@@ -160,7 +167,10 @@ impl State {
                 }
             }
             Event::Ping => {}
-            Event::Tokens(tokens) => self.tokens = Some(*tokens),
+            Event::Tokens(tokens) => {
+                self.tokens = Some(*tokens);
+                self.tokens_are_final = true;
+            }
             Event::Error(error) => {
                 self.finished = true;
                 self.errored = true;

@@ -174,7 +174,7 @@ static RESPONSES: LazyLock<[memmem::Finder<'static>; 1]> =
     LazyLock::new(|| [b"\"delta\":" as &[u8]].map(memmem::Finder::new));
 
 /// Bytes kept of the beginning of a body, to estimate its tokens by.
-pub const SAMPLE_BYTES: usize = 4 * 1024;
+pub const SAMPLE_BYTES: usize = 2 * 1024;
 
 /// The tokens of a JSON body of this many bytes, about, by the text in its beginning: the strings that are values.
 /// Names of members, numbers and brackets are not counted; a server makes other things of them.
