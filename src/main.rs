@@ -18,6 +18,7 @@ mod manifest;
 mod metrics;
 mod net;
 mod ops;
+mod prices;
 mod relay;
 mod seal;
 mod secret;

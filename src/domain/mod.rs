@@ -4,8 +4,8 @@ mod account;
 mod audit;
 mod credential;
 mod grant;
-#[allow(dead_code, reason = "filled in by the commits that follow")]
 mod money;
+mod price;
 mod principal;
 mod provider;
 mod settings;
@@ -16,8 +16,8 @@ pub use account::{AccountSettings, Endpoint, Model, ModelServer, ModelSettings, 
 pub use audit::{AuditEntry, AuditSource};
 pub use credential::{AwsAccessKey, Credential};
 pub use grant::{Grant, GrantSource, Role, Target};
-#[allow(unused_imports, reason = "filled in by the commits that follow")]
 pub use money::Money;
+pub use price::{ModelPrices, PriceEntry, Rates, Tier, Unit};
 pub use principal::{AutoRotate, Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};
 pub use provider::{NO_PLACE, Protocol, ProviderType};
 pub use settings::Settings;

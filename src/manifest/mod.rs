@@ -10,7 +10,6 @@ mod write;
 
 pub use account::{WRONG_REGION, azure_endpoint, is_path_word, is_region, model, ollama_host};
 pub use auth::{AuthSpec, auth, key_shape, takes_key};
-pub use price::{Price, per_thousand};
 pub use read::{kind_of, read};
 pub use write::{
     AccountAccess, account, model_manifest, role_binding, settings, team, user, virtual_account,
@@ -21,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::clock::UnixMillis;
-use crate::domain::{AutoRotate, ModelSettings, ModelType, ProviderType, TenantRole};
+use crate::domain::{AutoRotate, ModelPrices, ModelSettings, ModelType, Money, ProviderType, TenantRole};
 use crate::secret::Secret;
 
 /// What stands in place of a secret. Sent back, it means: the one that is stored.
@@ -110,6 +109,8 @@ pub struct AccountSpec {
     pub api_version: Option<String>,
     /// What the provider can not do is dropped.
     pub drop_unsupported: bool,
+    /// Percent off the public prices.
+    pub discount_percent: Option<Money>,
     /// PEM.
     pub client_certificate: Option<String>,
     /// PEM; `None` keeps the stored one, of the same certificate.
@@ -133,10 +134,8 @@ pub struct ModelSpec {
     pub model_id: String,
     /// What it is for.
     pub types: BTreeSet<ModelType>,
-    /// What a million input tokens cost.
-    pub input_price: Option<Price>,
-    /// What a million output tokens cost.
-    pub output_price: Option<Price>,
+    /// What it costs.
+    pub prices: ModelPrices,
     /// Who may use it besides those who may use the account; `None` leaves that as it is.
     pub authorized_subjects: Option<Vec<String>>,
     /// The type of account that it was written for.

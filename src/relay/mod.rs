@@ -226,7 +226,9 @@ impl Relay {
                 endpoint: endpoint.path,
                 metadata,
                 started_ms,
-                request_bytes: call.body.bytes.len(),
+                body: &call.body.bytes,
+                model_asked: &call.model,
+                world: &world,
                 estimates: endpoint.counts_tokens,
             },
         );
@@ -249,6 +251,7 @@ impl Relay {
         let result = result.map_err(|refusal| {
             if let Some(failure) = &refusal.failure {
                 meter.refused(failure.status(), failure.message().into_owned());
+                meter.failure(failure);
             }
             Refusal { resolved_model: Some(resolved_model), ..refusal }
         });

@@ -2,7 +2,7 @@
 //! caller's dialect.
 
 use super::meter::Meter;
-use crate::domain::Outcome;
+use crate::domain::{Outcome, TokenOrigin};
 use crate::failure::Failure;
 use crate::http::sse::{self, Event, EventSplitter};
 use crate::translate::{Front, ProviderError, Translation};
@@ -67,7 +67,7 @@ impl Passage for Relayed {
                     if let Some(tokens) = self.reader.take_tokens() {
                         meter.tokens(tokens);
                     }
-                    meter.output_piece();
+                    meter.output_piece(self.reader.kind(), piece);
                     out.extend_from_slice(piece);
                 }
             }
@@ -140,7 +140,7 @@ fn take(event: &[u8], reader: &mut EventReader, out: &mut Vec<u8>, meter: &mut M
         Verdict::Hide => {}
         Verdict::Pass { is_output } => {
             if is_output {
-                meter.output_piece();
+                meter.output_piece(reader.kind(), event);
             }
             if let Some(event) = sse::without_id_and_retry(event) {
                 out.extend_from_slice(&event);
@@ -168,11 +168,14 @@ impl Translated {
             meter.first_byte(true);
         }
         if let Some(tokens) = self.translation.take_tokens() {
-            meter.tokens(tokens.counts());
+            let mut counts = tokens.counts();
+            if !self.translation.has_final_tokens() {
+                counts.origin = TokenOrigin::Estimated;
+            }
+            meter.tokens(counts);
         }
-        for _ in 0..self.translation.take_output_pieces() {
-            meter.output_piece();
-        }
+        let (pieces, text) = self.translation.take_output();
+        meter.output_so_far(pieces, text);
     }
 }
 

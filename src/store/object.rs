@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::AuditHead;
 use crate::domain::{AuditEntry, Grant, ProviderAccount, Settings, Team, Token, User, VirtualAccount};
+use crate::prices::Catalogue;
 
 /// The place of an object: `kind/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +46,11 @@ impl Key {
         Self("settings/tenant".to_owned())
     }
 
+    /// `catalogue/prices`
+    pub fn catalogue() -> Self {
+        Self("catalogue/prices".to_owned())
+    }
+
     /// `role-binding/NAME`: no object is stored there; the audit log names it.
     pub fn role_binding(name: &str) -> Self {
         Self(format!("role-binding/{name}"))
@@ -69,6 +75,7 @@ pub enum Object {
     Token(Token),
     Grant(Grant),
     Settings(Settings),
+    Catalogue(Catalogue),
 }
 
 impl Object {
@@ -82,6 +89,7 @@ impl Object {
             Self::Token(token) => Key::token(token.id.as_str()),
             Self::Grant(grant) => Key::grant(grant),
             Self::Settings(_) => Key::settings(),
+            Self::Catalogue(_) => Key::catalogue(),
         }
     }
 }

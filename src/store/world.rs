@@ -15,6 +15,7 @@ use crate::domain::{
     Grant, GrantSource, Owner, Role, Settings, Subject, Target, Team, Token, User, VirtualAccount,
 };
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
+use crate::prices::Catalogue;
 use crate::seal::{MasterKey, SealError};
 
 /// A value and the revision of the commit that last wrote it.
@@ -89,6 +90,19 @@ pub struct World {
     /// Those that a manifest gave, by its `type/name`: many are applied together, and each asks for its own.
     grants_by_manifest: Named<String, Arc<BTreeSet<Given>>>,
     settings: Versioned<Settings>,
+    /// None: the one that is built in.
+    catalogue: Option<Versioned<Catalogue>>,
+    built_in: BuiltIn,
+}
+
+/// The catalogue of prices that the gateway comes with.
+#[derive(Clone, Debug)]
+struct BuiltIn(Arc<Catalogue>);
+
+impl Default for BuiltIn {
+    fn default() -> Self {
+        Self(Catalogue::built_in())
+    }
 }
 
 impl<T: Default> Default for Versioned<T> {
@@ -101,6 +115,16 @@ impl World {
     /// The revision of the commit that made this state.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// The catalogue of public prices.
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        self.catalogue.as_ref().map_or(&self.built_in.0, |imported| &imported.value)
+    }
+
+    /// The imported catalogue, if there is one.
+    pub fn imported_catalogue(&self) -> Option<&Versioned<Catalogue>> {
+        self.catalogue.as_ref()
     }
 
     /// A user by email.
@@ -241,6 +265,7 @@ impl World {
                 self.grants_of(&subject).iter().find(|g| Key::grant(g) == *key).map(|g| g.revision)
             }
             "settings" => Some(self.settings.revision).filter(|revision| *revision > 0),
+            "catalogue" => self.catalogue.as_ref().map(|catalogue| catalogue.revision),
             _ => None,
         }
     }
@@ -303,6 +328,9 @@ impl World {
             Object::Settings(settings) => {
                 self.settings = Versioned { revision, value: Arc::new(settings) };
             }
+            Object::Catalogue(catalogue) => {
+                self.catalogue = Some(Versioned { revision, value: Arc::new(catalogue) });
+            }
             Object::Grant(mut grant) => {
                 self.share_names(&mut grant);
                 let subject = grant.subject.clone();
@@ -354,6 +382,7 @@ impl World {
                 }
             }
             "settings" => self.settings = Versioned::default(),
+            "catalogue" => self.catalogue = None,
             "grant" => {
                 let Some(Ok(subject)) = name.split('|').next().map(Subject::parse) else { return };
                 if self.grants.get(&subject).is_none() {

@@ -8,6 +8,7 @@ use super::{Identity, ReplyContext, Tokens};
 use crate::http::eventstream::Decoder;
 use crate::http::sse::{self, EventSplitter};
 use crate::secret::Secret;
+use crate::wire::tokens::Estimate;
 
 /// The longest id of an answer and name of a model that are repeated, in bytes.
 const MAX_NAME_BYTES: usize = 256;
@@ -38,7 +39,11 @@ struct State {
     secrets: Vec<Secret>,
     /// Since the last look.
     tokens: Option<Tokens>,
+    /// The counts are more than what was known at the beginning.
+    tokens_are_final: bool,
     output_pieces: u64,
+    /// Of all the output so far.
+    text: Estimate,
 }
 
 impl Translation {
@@ -150,9 +155,14 @@ impl Translation {
         self.state.tokens.take()
     }
 
-    /// Pieces of output that came since the last call.
-    pub fn take_output_pieces(&mut self) -> u64 {
-        std::mem::take(&mut self.state.output_pieces)
+    /// Whether the counts are more than what the provider knew when it began, which has no output yet.
+    pub fn has_final_tokens(&self) -> bool {
+        self.state.tokens_are_final
+    }
+
+    /// Pieces of output that came since the last call, and what the text of all of them comes to.
+    pub fn take_output(&mut self) -> (u64, Estimate) {
+        (std::mem::take(&mut self.state.output_pieces), self.state.text)
     }
 }
 
@@ -180,7 +190,10 @@ impl State {
                 }
             }
             Event::Ping => {}
-            Event::Tokens(tokens) => self.tokens = Some(*tokens),
+            Event::Tokens(tokens) => {
+                self.tokens = Some(*tokens);
+                self.tokens_are_final = true;
+            }
             Event::Error(error) => {
                 self.finished = true;
                 self.errored = true;
@@ -193,11 +206,15 @@ impl State {
                 self.begun = true;
                 self.finished = true;
             }
-            Event::Text { .. }
-            | Event::Refusal { .. }
-            | Event::Thinking { .. }
-            | Event::ToolArguments { .. }
-            | Event::RedactedThinking { .. } => {
+            Event::Text { text, .. }
+            | Event::Refusal { text, .. }
+            | Event::Thinking { text, .. }
+            | Event::ToolArguments { fragment: text, .. } => {
+                self.begun = true;
+                self.output_pieces += 1;
+                self.text.push(text);
+            }
+            Event::RedactedThinking { .. } => {
                 self.begun = true;
                 self.output_pieces += 1;
             }

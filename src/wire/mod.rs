@@ -5,4 +5,5 @@ pub mod events;
 pub mod multipart;
 pub mod request;
 pub mod tree;
+pub mod tokens;
 pub mod usage;
