@@ -216,6 +216,7 @@ impl<'a> Meter<'a> {
             _ if self.error_kind.is_some() => self.error_kind,
             Outcome::Cut => Some("cut"),
             Outcome::ProviderFailed => Some("provider_failed"),
+            Outcome::Refused => Some("refused"),
             Outcome::ProviderError => Some(kind_of_status(record.status)),
         }
     }

@@ -4,6 +4,6 @@
 pub mod events;
 pub mod multipart;
 pub mod request;
-pub mod tree;
 pub mod tokens;
+pub mod tree;
 pub mod usage;
