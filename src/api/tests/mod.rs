@@ -26,7 +26,7 @@ use crate::id::TokenId;
 use crate::manage::{AuditDesk, Manage};
 use crate::seal::MasterKey;
 use crate::store::Store;
-use crate::usage::{ReportFilter, ReportRow, UsageError, UsageReader};
+use crate::usage::{ExportCursor, ExportPage, ReportFilter, ReportRow, UsageError, UsageReader};
 
 pub const LOCAL: Principal = Principal::LocalAdministrator { uid: 0 };
 pub const PROVIDER_KEY: &str = "sk-provider-key-0123456789";
@@ -44,6 +44,11 @@ impl UsageReader for Reports {
     fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError> {
         self.asked.lock().unwrap().push(filter.clone());
         Ok(self.rows.lock().unwrap().clone())
+    }
+
+    fn export(&self, filter: &ReportFilter, _: Option<ExportCursor>) -> Result<ExportPage, UsageError> {
+        self.asked.lock().unwrap().push(filter.clone());
+        Ok(ExportPage::default())
     }
 
     fn last_used(&self, token: &TokenId) -> Option<UnixMillis> {
