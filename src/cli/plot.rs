@@ -18,6 +18,8 @@ const OTHER: &str = "other";
 /// Days of one picture.
 const MAX_DAYS: usize = 800;
 const MAX_NAME_CHARS: usize = 48;
+/// A quadrillion, the highest amount of money.
+const MAX_VALUE: f64 = 1e15;
 
 /// Draw spend or latencies by day as an SVG file.
 #[derive(FromArgs)]
@@ -132,6 +134,11 @@ fn word<'r>(row: &'r Value, member: &str) -> &'r str {
     row.get(member).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// What an axis can be drawn for: the crate looks for its marks for ever where there is no end.
+fn drawable(value: f64) -> f64 {
+    if value.is_finite() { value.clamp(0.0, MAX_VALUE) } else { 0.0 }
+}
+
 /// The last days there are.
 fn days(rows: &[Value]) -> Vec<String> {
     let mut days: Vec<String> = rows.iter().map(|row| word(row, "day").to_owned()).collect();
@@ -145,7 +152,7 @@ fn spend(rows: &[Value], member: &str) -> Chart {
     let days = days(rows);
     let mut layers: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for row in rows {
-        let cost = word(row, "cost").parse::<f64>().unwrap_or(0.0);
+        let cost = drawable(word(row, "cost").parse().unwrap_or(0.0));
         let Ok(place) = days.binary_search_by(|day| day.as_str().cmp(word(row, "day"))) else { continue };
         let layer = layers.entry(word(row, member)).or_insert_with(|| vec![0.0; days.len()]);
         if let Some(value) = layer.get_mut(place) {
@@ -172,7 +179,7 @@ fn latency(rows: &[Value]) -> Chart {
     let line = |member: &str| {
         let of_day = |day: &String| rows.iter().find(|row| word(row, "day") == day);
         let value = |day: &String| of_day(day).and_then(|row| row.get(member)).and_then(Value::as_f64);
-        days.iter().map(|day| value(day).unwrap_or(0.0)).collect()
+        days.iter().map(|day| drawable(value(day).unwrap_or(0.0))).collect()
     };
     let series = [("half of the calls", "latencyMsP50"), ("95 of a hundred", "latencyMsP95")]
         .map(|(name, member)| (name.to_owned(), line(member)))
@@ -222,7 +229,7 @@ fn draw(chart: &Chart, title: &str, stacked: bool) -> Result<String, String> {
         };
         area.configure_mesh()
             .disable_x_mesh()
-            .x_labels(end.min(10))
+            .x_labels((end + 1).min(11))
             .x_label_formatter(&label)
             .draw()
             .map_err(|error| failed(&error))?;
@@ -282,7 +289,7 @@ mod tests {
         assert_eq!(chart.series[MAX_LAYERS - 1], (OTHER.to_owned(), vec![2.0, 0.0]));
         let svg = draw(&chart, "Spend", true).unwrap();
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
-        for part in ["main/big", "2027-01-02", OTHER, "Spend"] {
+        for part in ["main/big", "2027-01-01", OTHER, "Spend"] {
             assert!(svg.contains(part), "{part}");
         }
     }

@@ -157,7 +157,11 @@ const EFFECTS: [(&str, &str, &str); 35] = [
     ("usage.max_queued_records", "tests/storm.rs", "fn a_call_that_can_not_be_accounted_for_is_503"),
     ("usage.flush_interval_ms", "tests/crash.rs", "fn a_kill_loses_at_most_the_last_interval_of_usage"),
     ("usage.retention_days", "src/usage/tests.rs", "fn records_past_retention_are_removed"),
-    ("usage.aggregate_retention_days", "src/usage/tests.rs", "fn hourly_sums_stay_longer_than_records"),
+    (
+        "usage.aggregate_retention_days",
+        "src/usage/aggregate_tests.rs",
+        "fn hourly_sums_stay_longer_than_records",
+    ),
     ("log.level", "tests/lifecycle.rs", "fn the_log_level_is_obeyed_and_a_line_can_not_be_forged"),
     ("log.max_queued_lines", "src/logging.rs", "max_queued_lines"),
 ];

@@ -155,6 +155,7 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("PATCH", "/settings", json!({"pat_may_mint": true})),
         ("POST", "/clock/reset", Value::Null),
         ("GET", "/usage/report", Value::Null),
+        ("GET", "/usage/export", Value::Null),
         ("GET", "/explain?subject=user:plain@x.io&model=main/gpt", Value::Null),
         ("GET", "/explain?subject=user:access@x.io&model=main/gpt", Value::Null),
         ("GET", "/explain?subject=user:access@x.io&model=other/gpt", Value::Null),
