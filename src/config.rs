@@ -205,11 +205,18 @@ pub struct Usage {
     pub flush_interval_ms: u64,
     /// Days that records are kept.
     pub retention_days: u64,
+    /// Days that hourly sums of them are kept, at least as long as the records.
+    pub aggregate_retention_days: u64,
 }
 
 impl Default for Usage {
     fn default() -> Self {
-        Self { max_queued_records: 50_000, flush_interval_ms: 500, retention_days: 90 }
+        Self {
+            max_queued_records: 50_000,
+            flush_interval_ms: 500,
+            retention_days: 90,
+            aggregate_retention_days: 800,
+        }
     }
 }
 

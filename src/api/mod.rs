@@ -20,6 +20,7 @@ mod team;
 mod tests;
 mod token;
 mod usage;
+mod usage_record;
 mod user;
 mod virtual_account;
 mod virtual_token;
@@ -34,6 +35,8 @@ use crate::manifest::fields;
 use fields::Fields;
 use query::{Query, percent_decode};
 
+pub use usage::Rest;
+pub use usage_record::cell as csv_cell;
 pub use virtual_token::mints_when_read;
 
 /// The path that all of the API is under.
@@ -53,16 +56,20 @@ pub struct Request<'a> {
 }
 
 /// An answer.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Response {
     /// HTTP status.
     pub status: u16,
-    /// JSON.
+    /// JSON, or the beginning of what [`Response::rest`] goes on with.
     pub body: String,
+    /// What the body is.
+    pub content_type: &'static str,
     /// One more header, where the status wants one.
     pub header: Option<(&'static str, &'static str)>,
     /// The body holds a secret: no cache may keep it.
     pub no_store: bool,
+    /// More of the body, piece by piece.
+    pub rest: Option<Rest>,
 }
 
 /// A request whose route is found.
@@ -95,6 +102,15 @@ struct Answer {
     no_store: bool,
 }
 
+/// A long answer: its beginning, and how it goes on.
+struct Export {
+    content_type: &'static str,
+    first: String,
+    rest: Rest,
+}
+
+const JSON: &str = "application/json";
+
 type Result<T = Answer> = std::result::Result<T, Failure>;
 
 fn answer(body: Value) -> Result {
@@ -125,6 +141,8 @@ enum Handler {
     Token(fn(&Call, &Principal) -> Result),
     /// Answers users and the local administrator; virtual accounts manage nothing.
     Person(fn(&Call, &Principal) -> Result),
+    /// The same with an answer that may be long.
+    Export(fn(&Call, &Principal) -> Result<Export>),
 }
 
 struct Route {
@@ -220,6 +238,7 @@ routes! {
     "/audit/verify", "GET": "GET" Person audit::verify;
     "/explain", "GET": "GET" Person explain::show;
     "/usage/report", "GET": "GET" Person usage::report;
+    "/usage/export", "GET": "GET" Export usage::export;
 }
 
 /// Answers one request of the management API. `None` is a caller without a token, or with a bad one.
@@ -231,8 +250,10 @@ pub fn handle(manage: &Manage, principal: Option<&Principal>, request: &Request)
             Response {
                 status: rendered.status,
                 body: rendered.body,
+                content_type: JSON,
                 header: rendered.header,
                 no_store: false,
+                rest: None,
             }
         }
     }
@@ -253,7 +274,7 @@ fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -
     };
     let result = match handler {
         Handler::Document(text) => {
-            return Ok(Response { status: 200, body: (*text).to_owned(), header: None, no_store: false });
+            return Ok(whole((*text).to_owned(), false));
         }
         Handler::Anyone(handler) => call().and_then(|call| handler(&call)),
         Handler::Token(handler) => {
@@ -263,10 +284,22 @@ fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -
             manage.require_person(principal)?;
             handler(&call()?, principal)
         }),
+        Handler::Export(handler) => {
+            let principal = principal.ok_or(Failure::Unauthenticated)?;
+            let export = manage.require_person(principal).and_then(|()| handler(&call()?, principal));
+            let refused =
+                |failure: &Failure| audit::refused(manage, Some(principal), request, route.path, failure);
+            let Export { content_type, first, rest } = export.inspect_err(refused)?;
+            return Ok(Response { content_type, rest: Some(rest), ..whole(first, false) });
+        }
     };
     let Answer { body, no_store } =
         result.inspect_err(|failure| audit::refused(manage, principal, request, route.path, failure))?;
-    Ok(Response { status: 200, body: body.to_string(), header: None, no_store })
+    Ok(whole(body.to_string(), no_store))
+}
+
+fn whole(body: String, no_store: bool) -> Response {
+    Response { status: 200, body, content_type: JSON, header: None, no_store, rest: None }
 }
 
 /// The raw parameters of a path that fits a template; an empty segment fits no parameter.

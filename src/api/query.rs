@@ -64,6 +64,13 @@ impl Query {
         Ok(first.filter(|value| !value.is_empty()))
     }
 
+    /// The parameters whose names begin so, with the rest of their names; empty values count too.
+    pub fn with_prefix(&self, prefix: &str) -> Vec<(String, String)> {
+        let rest =
+            |(name, value): &(String, String)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone()));
+        self.0.iter().filter_map(rest).collect()
+    }
+
     /// The value of a parameter that must be there.
     ///
     /// # Errors

@@ -15,7 +15,9 @@ pub use decide::{Action, Decision, Resource, decide};
 
 use std::sync::{Arc, LazyLock};
 
-use crate::domain::{Grant, Model, Owner, Principal, Role, Subject, Team, TenantRole, Token, User};
+use crate::domain::{
+    Grant, Model, Owner, Principal, Role, Subject, Team, TenantRole, Token, UsageScope, User,
+};
 use crate::id::{Email, TeamName};
 use crate::store::{Account, Versioned, World};
 
@@ -191,6 +193,28 @@ pub fn subjects_of(email: &Email, world: &World) -> impl Iterator<Item = Subject
 /// The built-in team, ready to be looked up for each call.
 static EVERYONE: LazyLock<Option<Subject>> =
     LazyLock::new(|| TeamName::parse(Team::EVERYONE).ok().map(Subject::Team));
+
+/// Whose calls a principal may see in reports: admins everybody's, others their own, those of members of teams that they
+/// manage, while they were in them, and those on accounts that they manage. Virtual accounts see nothing.
+pub fn usage_scope(principal: &Principal, world: &World) -> UsageScope {
+    if is_admin(principal) {
+        return UsageScope::All;
+    }
+    let Principal::User { user, .. } = principal else { return UsageScope::default() };
+    if !user.active {
+        return UsageScope::default();
+    }
+    let teams = world.teams().filter(|team| may_manage_team(principal, team));
+    let accounts = world.accounts().map(|account| account.spec.name.as_str());
+    UsageScope::Limited {
+        subject: principal.subject_text(),
+        teams: teams.map(|team| team.name.to_string()).collect(),
+        accounts: accounts
+            .filter(|account| may_manage_account(principal, account, world))
+            .map(str::to_owned)
+            .collect(),
+    }
+}
 
 fn is_user(principal: &Principal, email: &Email) -> bool {
     matches!(principal, Principal::User { user, .. } if user.active && user.email == *email)

@@ -48,7 +48,7 @@ pub struct Admin {
     #[argh(option, arg_name = "url")]
     url: Option<String>,
 
-    /// table (default) or json
+    /// table (default), json, or csv for lists
     #[argh(option, arg_name = "format", default = "Format::Table")]
     // Read from the arguments before they are parsed, so that usage errors are JSON too.
     #[allow(dead_code, reason = "see above")]

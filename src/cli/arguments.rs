@@ -66,10 +66,10 @@ pub fn format_of(arranged: &[String]) -> Format {
     let mut options = arranged.iter().skip(1).take_while(|argument| *argument != "--");
     while let Some(argument) = options.next() {
         if is_admin && argument == "--output" {
-            return if options.next().is_some_and(|value| value == "json") {
-                Format::Json
-            } else {
-                Format::Table
+            return match options.next().map(String::as_str) {
+                Some("json") => Format::Json,
+                Some("csv") => Format::Csv,
+                _ => Format::Table,
             };
         }
     }
@@ -144,6 +144,7 @@ mod tests {
     fn the_format_is_known_before_parsing() {
         let of = |line: &str| format_of(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(of("admin --output json user lost"), Format::Json);
+        assert_eq!(of("admin --output csv usage report"), Format::Csv);
         assert_eq!(of("admin --output yaml user lost"), Format::Table);
         assert_eq!(of("admin user show -- --output json"), Format::Table);
         assert_eq!(of("serve --output json"), Format::Table);

@@ -18,6 +18,7 @@ mod input;
 mod manifest_file;
 mod model;
 mod output;
+mod plot;
 mod provider;
 mod serve;
 mod settings;

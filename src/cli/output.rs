@@ -7,6 +7,7 @@ use argh::FromArgValue;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use crate::api::csv_cell;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromArgValue)]
@@ -15,6 +16,8 @@ pub enum Format {
     Table,
     /// The management API's own JSON.
     Json,
+    /// Lists with commas between their values, for spreadsheets; all else as `Table`.
+    Csv,
 }
 
 /// One column of a table, or one line of a single object.
@@ -55,6 +58,23 @@ impl Output {
         }
     }
 
+    /// Whether lists are to be written with commas.
+    pub fn is_csv(&self) -> bool {
+        self.format == Format::Csv
+    }
+
+    /// Writes a piece of something long to standard output.
+    ///
+    /// # Errors
+    /// As of `print`.
+    pub fn piece(&self, bytes: &[u8]) -> Result<(), Failure> {
+        match std::io::stdout().lock().write_all(bytes) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::ClosedPipe),
+            Err(error) => Err(Failure::Output(error)),
+        }
+    }
+
     /// Writes a line to standard error; nobody to read it is no failure.
     pub fn note(&self, text: &str) {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
@@ -75,6 +95,19 @@ impl Output {
     pub fn list(&self, columns: &[Column], rows: Vec<Value>) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.json(&Value::Array(rows)),
+            Format::Csv => {
+                let title = |column: &Column| column.title.to_owned();
+                let value = |row: &Value, column: &Column| match (column.cell)(row).as_str() {
+                    "-" => String::new(),
+                    text => csv_cell(text),
+                };
+                let mut lines = columns.iter().map(title).collect::<Vec<_>>().join(",") + "\n";
+                for row in &rows {
+                    let cells: Vec<String> = columns.iter().map(|column| value(row, column)).collect();
+                    lines.push_str(&(cells.join(",") + "\n"));
+                }
+                self.print(&lines)
+            }
             Format::Table => {
                 let header = columns.iter().map(|column| column.title.to_owned()).collect();
                 let cells = rows.iter().map(|row| columns.iter().map(|column| (column.cell)(row)).collect());
@@ -90,7 +123,7 @@ impl Output {
     pub fn entries(&self, columns: &[Column], rows: Vec<Value>) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.print(&rows.iter().map(|row| format!("{row}\n")).collect::<String>()),
-            Format::Table => self.list(columns, rows),
+            Format::Table | Format::Csv => self.list(columns, rows),
         }
     }
 
@@ -101,7 +134,7 @@ impl Output {
     pub fn said(&self, sentences: &str, answer: &Value) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.json(answer),
-            Format::Table => {
+            Format::Table | Format::Csv => {
                 let lines: Vec<String> = sentences.lines().map(printable).collect();
                 self.print(&format!("{}\n", lines.join("\n")))
             }
@@ -115,7 +148,7 @@ impl Output {
     pub fn object(&self, fields: &[Column], value: &Value) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.json(value),
-            Format::Table => {
+            Format::Table | Format::Csv => {
                 let lines = fields.iter().map(|field| vec![field.title.to_owned(), (field.cell)(value)]);
                 self.print(&table(lines.collect()))
             }
@@ -129,7 +162,7 @@ impl Output {
     pub fn done(&self, sentence: &str, answer: &Value) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.json(answer),
-            Format::Table => self.print(&format!("{}\n", printable(sentence))),
+            Format::Table | Format::Csv => self.print(&format!("{}\n", printable(sentence))),
         }
     }
 
@@ -140,7 +173,7 @@ impl Output {
     pub fn lines(&self, lines: &[String], answer: &Value) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.json(answer),
-            Format::Table => {
+            Format::Table | Format::Csv => {
                 self.print(&lines.iter().map(|line| format!("{}\n", printable(line))).collect::<String>())
             }
         }
@@ -153,7 +186,7 @@ impl Output {
     pub fn document(&self, text: &str, value: &Value) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.json(value),
-            Format::Table => self.print(text),
+            Format::Table | Format::Csv => self.print(text),
         }
     }
 
@@ -200,7 +233,7 @@ impl Output {
                         .to_string(),
                 );
             }
-            Format::Table => {
+            Format::Table | Format::Csv => {
                 let message = failure.to_string();
                 let lines: Vec<String> = message.lines().map(printable).collect();
                 self.note(&format!("gateway: {}", lines.join("\n")));

@@ -201,5 +201,6 @@ fn usage_and_log(config: &Config, faults: &mut Faults) {
     faults.number("usage", "max_queued_records", usage.max_queued_records, 1..=1_000_000);
     faults.span("usage", "flush_interval_ms", usage.flush_interval_ms, 1..=60_000);
     faults.span("usage", "retention_days", usage.retention_days, 1..=36_500);
+    faults.span("usage", "aggregate_retention_days", usage.aggregate_retention_days, 1..=36_500);
     faults.number("log", "max_queued_lines", config.log.max_queued_lines, 1..=1_000_000);
 }

@@ -92,7 +92,7 @@ fn the_sections_are_those_of_the_struct() {
 }
 
 /// Where each key's effect is shown: file and test. A new key fails here until a test shows that it does something.
-const EFFECTS: [(&str, &str, &str); 34] = [
+const EFFECTS: [(&str, &str, &str); 35] = [
     ("server.listen", "tests/support/gateway.rs", "fn try_serve"),
     ("server.tls_cert_file", "tests/sdk/test_tls.py", "def test_"),
     ("server.tls_key_file", "tests/sdk/test_tls.py", "def test_"),
@@ -157,6 +157,11 @@ const EFFECTS: [(&str, &str, &str); 34] = [
     ("usage.max_queued_records", "tests/storm.rs", "fn a_call_that_can_not_be_accounted_for_is_503"),
     ("usage.flush_interval_ms", "tests/crash.rs", "fn a_kill_loses_at_most_the_last_interval_of_usage"),
     ("usage.retention_days", "src/usage/tests.rs", "fn records_past_retention_are_removed"),
+    (
+        "usage.aggregate_retention_days",
+        "src/usage/aggregate_tests.rs",
+        "fn hourly_sums_stay_longer_than_records",
+    ),
     ("log.level", "tests/lifecycle.rs", "fn the_log_level_is_obeyed_and_a_line_can_not_be_forged"),
     ("log.max_queued_lines", "src/logging.rs", "max_queued_lines"),
 ];
@@ -351,6 +356,7 @@ fn values_out_of_bounds_are_refused_with_line_and_key() {
         ("usage", "max_queued_records = 0", "write 1 to 1000000"),
         ("usage", "flush_interval_ms = 0", "write 1 to 60000"),
         ("usage", "retention_days = 0", "write 1 to 36500"),
+        ("usage", "aggregate_retention_days = 0", "write 1 to 36500"),
         ("log", "max_queued_lines = 0", "write 1 to 1000000"),
     ];
     for (section, assignment, part) in cases {

@@ -22,4 +22,4 @@ pub use principal::{AutoRotate, Owner, Principal, Subject, Team, TenantRole, Use
 pub use provider::{NO_PLACE, Protocol, ProviderType};
 pub use settings::Settings;
 pub use token::{Token, TokenState};
-pub use usage::{Outcome, TokenCounts, TokenOrigin, UsageRecord};
+pub use usage::{Outcome, TokenCounts, TokenOrigin, UsageRecord, UsageScope, Visible};

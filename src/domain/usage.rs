@@ -1,6 +1,6 @@
 //! One finished call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -147,6 +147,69 @@ impl UsageRecord {
             error_kind: self.error_kind.take(),
             request_bytes: self.request_bytes,
             answer_bytes: self.answer_bytes,
+        }
+    }
+}
+
+/// Whose calls someone may see in reports. Nothing is the default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsageScope {
+    /// Everybody's.
+    All,
+    /// Those of one subject, of some teams' members while they were in them, and of some accounts.
+    Limited {
+        /// As in [`UsageRecord::subject`].
+        subject: String,
+        /// Names of teams.
+        teams: BTreeSet<String>,
+        /// Names of accounts.
+        accounts: BTreeSet<String>,
+    },
+}
+
+impl Default for UsageScope {
+    fn default() -> Self {
+        Self::Limited { subject: String::new(), teams: BTreeSet::new(), accounts: BTreeSet::new() }
+    }
+}
+
+/// How much of a call may be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visible {
+    /// All of it.
+    Whole,
+    /// All of it but the teams that are not in the scope.
+    WithinTeams,
+    /// Nothing.
+    No,
+}
+
+impl UsageScope {
+    /// How much may be seen of a call by that subject, in those teams, on that account.
+    pub fn shows<'t>(
+        &self,
+        subject: &str,
+        mut teams: impl Iterator<Item = &'t str>,
+        account: &str,
+    ) -> Visible {
+        match self {
+            Self::All => Visible::Whole,
+            Self::Limited { subject: own, .. } if !own.is_empty() && own == subject => Visible::Whole,
+            Self::Limited { teams: seen, accounts, .. } => {
+                if accounts.contains(account) || teams.any(|team| seen.contains(team)) {
+                    Visible::WithinTeams
+                } else {
+                    Visible::No
+                }
+            }
+        }
+    }
+
+    /// Whether a team's name may stand in a report.
+    pub fn shows_team(&self, team: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Limited { teams, .. } => teams.contains(team),
         }
     }
 }

@@ -6,10 +6,10 @@ use super::{Manage, refused};
 use crate::authz;
 use crate::domain::Principal;
 use crate::failure::Failure;
-use crate::usage::{ReportFilter, ReportRow, UsageError};
+use crate::usage::{ExportCursor, ExportPage, ReportFilter, ReportRow, UsageError};
 
 impl Manage {
-    /// A report: on everything for admins, on one's own calls for others.
+    /// A report on the calls that the principal may see.
     ///
     /// # Errors
     /// When the principal manages nothing, the records can not be read, or the report is too large.
@@ -18,23 +18,40 @@ impl Manage {
         principal: &Principal,
         filter: &ReportFilter,
     ) -> Result<Vec<ReportRow>, Failure> {
+        self.usage.report(&self.within_scope(principal, filter)?).map_err(unreadable)
+    }
+
+    /// Some of the records that the principal may see at this moment, and where to go on.
+    ///
+    /// # Errors
+    /// When the principal manages nothing, or the records can not be read.
+    pub fn usage_export(
+        &self,
+        principal: &Principal,
+        filter: &ReportFilter,
+        from: Option<ExportCursor>,
+    ) -> Result<ExportPage, Failure> {
+        self.usage.export(&self.within_scope(principal, filter)?, from).map_err(unreadable)
+    }
+
+    fn within_scope(&self, principal: &Principal, filter: &ReportFilter) -> Result<ReportFilter, Failure> {
         let view = self.view(principal)?;
-        // What members ask for must not make the disk work for everyone: they see what is there already.
-        let flush = authz::is_admin(&view.principal);
-        let mut asked = ReportFilter { world: Some(Arc::clone(&view.world)), flush, ..filter.clone() };
-        if !authz::is_admin(&view.principal) {
-            let own = view.principal.subject_text();
-            if asked.subject.as_ref().is_some_and(|subject| *subject != own) {
-                return Ok(Vec::new());
-            }
-            asked.subject = Some(own);
-        }
-        self.usage.report(&asked).map_err(|error| match error {
-            UsageError::TooManyRows => refused(error.to_string()),
-            error => {
-                log::warn!("a usage report failed: {error}");
-                Failure::Unavailable("The usage records can not be read now; try again".into())
-            }
+        Ok(ReportFilter {
+            scope: authz::usage_scope(&view.principal, &view.world),
+            // What members ask for must not make the disk work for everyone: they see what is there already.
+            flush: authz::is_admin(&view.principal),
+            world: Some(Arc::clone(&view.world)),
+            ..filter.clone()
         })
+    }
+}
+
+fn unreadable(error: UsageError) -> Failure {
+    match error {
+        UsageError::TooManyRows => refused(error.to_string()),
+        error => {
+            log::warn!("a usage report failed: {error}");
+            Failure::Unavailable("The usage records can not be read now; try again".into())
+        }
     }
 }

@@ -95,6 +95,55 @@ impl Answer<'_> {
         }
     }
 
+    /// Writes an answer of unknown length: the first piece and those that come until there are none. One that breaks off
+    /// ends the connection, so that the caller notices.
+    pub fn write_pieces(
+        &self,
+        connection: &mut Connection,
+        lines: &[(&str, &str)],
+        first: String,
+        mut more: impl FnMut() -> Result<Option<String>, ()>,
+        idle_timeout_ms: u64,
+    ) -> After {
+        let mut head = self.begin(200);
+        for (name, value) in lines {
+            head.line(name.as_bytes(), value.as_bytes());
+        }
+        let framing = self.framing(None);
+        let after = self.frame(&mut head, framing);
+        connection.watch().arm(idle_timeout_ms);
+        if connection.write(&[&head.finish()]).is_err() {
+            return After::Abort;
+        }
+        if self.head.method == "HEAD" {
+            return after;
+        }
+        let mut piece = first;
+        loop {
+            let size = format!("{:x}\r\n", piece.len());
+            connection.watch().arm(idle_timeout_ms);
+            let written = match framing {
+                // An empty chunk would be the end.
+                _ if piece.is_empty() => Ok(()),
+                Framing::Chunked => connection.write(&[size.as_bytes(), piece.as_bytes(), b"\r\n"]),
+                _ => connection.write(&[piece.as_bytes()]),
+            };
+            // The disk has no deadline.
+            connection.watch().disarm();
+            if written.is_err() {
+                return After::Abort;
+            }
+            piece = match more() {
+                Ok(Some(next)) => next,
+                Ok(None) => break,
+                Err(()) => return After::Abort,
+            };
+        }
+        connection.watch().arm(idle_timeout_ms);
+        let end: &[u8] = if framing == Framing::Chunked { b"0\r\n\r\n" } else { b"" };
+        if connection.write(&[end]).is_err() { After::Abort } else { after }
+    }
+
     /// Writes a failure in a dialect.
     pub fn refuse(
         &self,

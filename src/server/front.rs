@@ -239,12 +239,19 @@ fn management(
     if response.status >= 400 {
         relay.metrics.refused(response.status);
     }
-    let mut lines = vec![("content-type", "application/json")];
+    let mut lines = vec![("content-type", response.content_type)];
     lines.extend(response.header);
     if response.no_store {
         lines.push(("cache-control", "no-store"));
     }
     let answer = Answer { keep_alive: answer.keep_alive && whole, ..*answer };
+    if let (Some(mut rest), Some(principal)) = (response.rest, &principal) {
+        let more = || {
+            let next = rest.next(&gateway.manage, principal);
+            next.map_err(|failure| log::warn!("an export broke off: {}", failure.message()))
+        };
+        return Ok(answer.write_pieces(connection, &lines, response.body, more, limits.idle_timeout_ms));
+    }
     Ok(answer.write(connection, response.status, &lines, response.body.as_bytes(), limits.idle_timeout_ms))
 }
 

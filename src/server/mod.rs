@@ -272,6 +272,11 @@ fn ops_view(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> ops::View {
                     "Uses of tokens whose time was not kept, because those of too many tokens are.",
                     usage.unrecorded_uses(),
                 ),
+                (
+                    "gateway_usage_unsorted_calls_total",
+                    "Calls that found no row of their own in the hourly sums.",
+                    usage.unsorted_calls(),
+                ),
                 ("gateway_store_revision", "Revision of the published state.", store.revision()),
                 (
                     "gateway_log_lines_dropped_total",

@@ -1,20 +1,30 @@
 //! Accounting: a place for a record is taken before a call begins, so that settling it can not fail or wait.
 //! A writer of its own puts records into `usage.redb` in batches; a crash loses at most one flush interval.
 
+mod aggregate;
+mod export;
+mod figures;
+mod group;
+mod histogram;
 mod inbox;
 mod last_used;
 pub mod offload;
+mod read;
 mod report;
 mod writer;
 
 #[cfg(test)]
+mod aggregate_tests;
+#[cfg(test)]
 mod tests;
 
-pub use report::{GroupKey, ReportFilter, ReportRow, UsageFile, UsageReader};
+pub use export::{ExportCursor, ExportPage};
+pub use figures::Figures;
+pub use report::{GroupKey, MAX_KEYS, ReportFilter, ReportRow, UsageFile, UsageReader};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -81,6 +91,8 @@ struct Shared {
     taken: AtomicUsize,
     inbox: Inbox,
     last_used: LastUsed,
+    /// Calls that found no row of their own in the hourly sums.
+    unsorted_calls: AtomicU64,
     /// None until the writer has it open.
     database: RwLock<Option<Database>>,
 }
@@ -130,6 +142,7 @@ impl Usage {
             taken: AtomicUsize::new(0),
             inbox: Inbox::default(),
             last_used: LastUsed::default(),
+            unsorted_calls: AtomicU64::new(0),
             database: RwLock::new(None),
         });
         let writer = Writer::new(Arc::clone(&shared), config);
@@ -172,6 +185,12 @@ impl Usage {
     /// Uses of tokens whose time was not kept, because those of too many are.
     pub fn unrecorded_uses(&self) -> u64 {
         self.shared.last_used.unrecorded()
+    }
+
+    /// Calls of this process that found no row of their own in the hourly sums: reports from those count them, and
+    /// do not say whose they were.
+    pub fn unsorted_calls(&self) -> u64 {
+        self.shared.unsorted_calls.load(Ordering::Relaxed)
     }
 
     /// Places taken: calls in flight and records that are not on disk yet.
@@ -221,14 +240,33 @@ impl UsageReader for Usage {
         if filter.flush {
             self.flush(REPORT_FLUSH_TIMEOUT)?;
         }
-        let (shared, filter) = (Arc::clone(&self.shared), filter.clone());
+        let filter = filter.clone();
+        self.read(move |path, database| report::read(path, database, &filter))
+    }
+
+    /// Reads on a thread of its own, as reports do, which take turns with it.
+    fn export(&self, filter: &ReportFilter, from: Option<ExportCursor>) -> Result<ExportPage, UsageError> {
+        if filter.flush && from.is_none() {
+            self.flush(REPORT_FLUSH_TIMEOUT)?;
+        }
+        let filter = filter.clone();
+        self.read(move |path, database| export::read(path, database, &filter, from))
+    }
+}
+
+impl Usage {
+    fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path, &Database) -> Result<T, UsageError> + Send + 'static,
+    ) -> Result<T, UsageError> {
+        let shared = Arc::clone(&self.shared);
         let read = self.offload.run(move || {
             let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
             let database = database.as_ref().ok_or(UsageError::Unavailable)?;
-            report::read(&shared.path, database, &filter)
+            work(&shared.path, database)
         });
         match read {
-            Ok(rows) => rows,
+            Ok(result) => result,
             Err(OffloadError::Busy) => Err(UsageError::Busy),
             Err(OffloadError::Failed) => Err(UsageError::Failed),
         }

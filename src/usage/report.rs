@@ -1,60 +1,97 @@
-//! Usage records, grouped and summed.
+//! Calls, grouped and summed: from the hourly sums where they tell enough, from the records where they do not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use redb::{ReadableDatabase, ReadableTable, TableError};
+use redb::{ReadableDatabase, ReadableTable};
 
 use super::UsageError;
+use super::export::{self, ExportCursor, ExportPage};
+use super::figures::Figures;
+use super::group::{Group, Grouper, Seen};
 use super::last_used::{IdBytes, id_bytes, time_of};
-use super::writer::{LAST_USED, MAX_PAGE_SPAN_MS, RECORDS, open_for_reading, record_key};
+use super::read::Reading;
+use super::writer::{LAST_USED, open_for_reading};
 use crate::clock::UnixMillis;
-use crate::domain::{Outcome, Subject, TokenOrigin, UsageRecord};
+use crate::domain::{UsageRecord, UsageScope, Visible};
 use crate::id::TokenId;
-use crate::store::{StoreError, World};
+use crate::store::World;
 
 /// Rows of one report.
 pub(super) const MAX_ROWS: usize = 10_000;
+/// Keys that a report can be grouped by at once.
+pub const MAX_KEYS: usize = 4;
+const MAX_METADATA_KEY_BYTES: usize = 256;
 
 /// What a report can be grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupKey {
     /// The user's email; empty for virtual accounts.
     User,
     /// The virtual account's name; empty for users.
     VirtualAccount,
-    /// Each team that the user is in now, so that a call counts once in each; empty without one.
+    /// Each team that the user was in, so that a call counts once in each; empty without one.
     Team,
     /// `account/name`.
     Model,
     /// The provider account.
     Account,
+    /// The endpoint, such as `chat/completions`.
+    Endpoint,
+    /// How calls ended.
+    Outcome,
+    /// The id of the token that was shown.
+    Token,
     /// The day in UTC, such as `2027-01-31`.
     Day,
+    /// The hour in UTC, such as `2027-01-31T08`.
+    Hour,
+    /// What stands under that key in the call's metadata; empty without it.
+    Metadata(String),
 }
 
-impl GroupKey {
-    /// Every key.
-    pub const ALL: [Self; 6] =
-        [Self::User, Self::VirtualAccount, Self::Team, Self::Model, Self::Account, Self::Day];
+const METADATA: &str = "metadata.";
 
-    /// The word on the command line and in the API.
-    pub fn as_str(self) -> &'static str {
+impl GroupKey {
+    /// Every key that has a word of its own.
+    pub const WORDS: [(Self, &'static str); 10] = [
+        (Self::User, "user"),
+        (Self::VirtualAccount, "virtual-account"),
+        (Self::Team, "team"),
+        (Self::Model, "model"),
+        (Self::Account, "account"),
+        (Self::Endpoint, "endpoint"),
+        (Self::Outcome, "outcome"),
+        (Self::Token, "token"),
+        (Self::Day, "day"),
+        (Self::Hour, "hour"),
+    ];
+
+    /// The word on the command line and in the API: `metadata.KEY` for a key of the metadata.
+    pub fn word(&self) -> String {
         match self {
-            Self::User => "user",
-            Self::VirtualAccount => "virtual-account",
-            Self::Team => "team",
-            Self::Model => "model",
-            Self::Account => "account",
-            Self::Day => "day",
+            Self::Metadata(key) => format!("{METADATA}{key}"),
+            other => {
+                let word = Self::WORDS.into_iter().find(|(key, _)| key == other);
+                word.map_or("", |(_, word)| word).to_owned()
+            }
         }
     }
 
     /// Reads the word.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|key| key.as_str() == text)
+        if let Some(key) = text.strip_prefix(METADATA) {
+            let fits = !key.is_empty() && key.len() <= MAX_METADATA_KEY_BYTES;
+            return fits.then(|| Self::Metadata(key.to_owned()));
+        }
+        Self::WORDS.into_iter().find(|(_, word)| *word == text).map(|(key, _)| key)
+    }
+
+    /// Only the records know it.
+    fn needs_records(&self) -> bool {
+        matches!(self, Self::Token | Self::Metadata(_))
     }
 }
 
@@ -65,14 +102,68 @@ pub struct ReportFilter {
     pub from: Option<UnixMillis>,
     /// Calls that began then or earlier.
     pub to: Option<UnixMillis>,
-    /// The keys; none gives one row for everything.
+    /// The keys, at most [`MAX_KEYS`]; none gives one row for everything.
     pub group_by: Vec<GroupKey>,
+    /// Only what may be seen.
+    pub scope: UsageScope,
     /// Only the calls of this subject, as in [`UsageRecord::subject`].
     pub subject: Option<String>,
+    /// Only the calls of those in this team.
+    pub team: Option<String>,
+    /// Only the calls of this model, as `account/name`.
+    pub model: Option<String>,
+    /// Only the calls on this account.
+    pub account: Option<String>,
+    /// Only calls with all of these keys and values in their metadata.
+    pub metadata: Vec<(String, String)>,
     /// Write what waits before reading, so that a call just finished is in it.
     pub flush: bool,
-    /// Who is in which team; without it [`GroupKey::Team`] is always empty.
+    /// Who is in which team now; for calls whose teams were not kept.
     pub world: Option<Arc<World>>,
+}
+
+impl ReportFilter {
+    /// The first and the last moment.
+    pub(super) fn span(&self) -> (UnixMillis, UnixMillis) {
+        (self.from.unwrap_or_default(), self.to.unwrap_or(UnixMillis(u64::MAX)))
+    }
+
+    fn needs_records(&self) -> bool {
+        !self.metadata.is_empty() || self.group_by.iter().any(GroupKey::needs_records)
+    }
+
+    /// How much may be seen of a call that passes all but the time and the metadata.
+    pub(super) fn shows(&self, seen: &Seen<'_>) -> Visible {
+        let differs =
+            |wanted: &Option<String>, value: &str| wanted.as_ref().is_some_and(|wanted| wanted != value);
+        let in_team = |team: &String| {
+            self.scope.shows_team(team) && seen.teams.iter().any(|own| own == team)
+                || self.is_own(seen.subject) && seen.teams.iter().any(|own| own == team)
+        };
+        if differs(&self.subject, seen.subject)
+            || differs(&self.model, seen.model)
+            || differs(&self.account, seen.account)
+            || self.team.as_ref().is_some_and(|team| !in_team(team))
+        {
+            return Visible::No;
+        }
+        self.scope.shows(seen.subject, seen.teams.iter().map(String::as_str), seen.account)
+    }
+
+    fn is_own(&self, subject: &str) -> bool {
+        matches!(&self.scope, UsageScope::Limited { subject: own, .. } if !own.is_empty() && own == subject)
+    }
+
+    /// Whether a record is among those asked for, and how much of it may be seen.
+    pub(super) fn shows_record(&self, record: &UsageRecord) -> Visible {
+        let (first, last) = self.span();
+        let has = |(key, value): &(String, String)| record.metadata.get(key) == Some(value);
+        if !(first..=last).contains(&record.at) || !self.metadata.iter().all(has) {
+            return Visible::No;
+        }
+        let teams = super::group::teams(&record.subject, record.teams.clone(), self);
+        self.shows(&Seen { teams: &teams, ..Seen::of_record(record) })
+    }
 }
 
 /// One group.
@@ -80,41 +171,8 @@ pub struct ReportFilter {
 pub struct ReportRow {
     /// The values of the keys, in the order of `group_by`.
     pub group: Vec<String>,
-    /// Calls that reached a provider.
-    pub calls: u64,
-    /// Those of them that did not end complete.
-    pub errors: u64,
-    /// Sum of the input tokens.
-    pub input_tokens: u64,
-    /// Sum of the output tokens.
-    pub output_tokens: u64,
-    /// The part of the input that the providers had cached.
-    pub cached_tokens: u64,
-    /// The part of the output that was reasoning.
-    pub reasoning_tokens: u64,
-    /// Calls whose tokens the gateway counted itself.
-    pub estimated_calls: u64,
-    /// Sum of the latencies.
-    pub latency_ms: u64,
-}
-
-impl ReportRow {
-    fn add(&mut self, record: &UsageRecord) {
-        let sum = |total: &mut u64, value: u64| *total = total.saturating_add(value);
-        sum(&mut self.calls, 1);
-        sum(&mut self.errors, u64::from(record.outcome != Outcome::Complete));
-        sum(&mut self.input_tokens, record.tokens.input);
-        sum(&mut self.output_tokens, record.tokens.output);
-        sum(&mut self.cached_tokens, record.tokens.cached);
-        sum(&mut self.reasoning_tokens, record.tokens.reasoning);
-        sum(&mut self.estimated_calls, u64::from(record.tokens.origin == TokenOrigin::Estimated));
-        sum(&mut self.latency_ms, record.latency_ms);
-    }
-
-    /// The mean latency; 0 without calls.
-    pub fn mean_latency_ms(&self) -> u64 {
-        self.latency_ms.checked_div(self.calls).unwrap_or(0)
-    }
+    /// What is summed.
+    pub figures: Figures,
 }
 
 /// One that can make a report: the running accounting, or the file of a gateway that is not running.
@@ -124,6 +182,12 @@ pub trait UsageReader: Send + Sync + fmt::Debug {
     /// # Errors
     /// When records can not be read, or there would be too many rows.
     fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError>;
+
+    /// Some records, about in the order of their time, and where to go on; the beginning without a place.
+    ///
+    /// # Errors
+    /// When records can not be read.
+    fn export(&self, filter: &ReportFilter, from: Option<ExportCursor>) -> Result<ExportPage, UsageError>;
 
     /// When a token was last used, to the minute, as far as that is known here.
     fn last_used(&self, _token: &TokenId) -> Option<UnixMillis> {
@@ -162,6 +226,13 @@ impl UsageReader for UsageFile {
             None => Ok(Vec::new()),
         }
     }
+
+    fn export(&self, filter: &ReportFilter, from: Option<ExportCursor>) -> Result<ExportPage, UsageError> {
+        match open_for_reading(&self.path).map_err(UsageError::Store)? {
+            Some(database) => export::read(&self.path, &*database, filter, from),
+            None => Ok(ExportPage::default()),
+        }
+    }
 }
 
 fn read_last_used(database: &dyn ReadableDatabase) -> Result<HashMap<IdBytes, u32>, redb::Error> {
@@ -175,85 +246,91 @@ fn read_last_used(database: &dyn ReadableDatabase) -> Result<HashMap<IdBytes, u3
     Ok(all)
 }
 
-/// Reads and groups the records.
+/// Reads and groups.
 pub(super) fn read(
     path: &Path,
     database: &dyn ReadableDatabase,
     filter: &ReportFilter,
 ) -> Result<Vec<ReportRow>, UsageError> {
-    let failed = |error: redb::Error| UsageError::Store(StoreError::from_redb(path, error));
-    let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
-    let table = match transaction.open_table(RECORDS) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error.into())),
-    };
-    let (first, last) = (filter.from.unwrap_or_default(), filter.to.unwrap_or(UnixMillis(u64::MAX)));
+    let (first, last) = filter.span();
     if first > last {
         return Ok(Vec::new());
     }
-    // A page that begins before the time asked for may reach into it.
-    let from = record_key(UnixMillis(first.0.saturating_sub(MAX_PAGE_SPAN_MS)), 0);
-    let to = record_key(last, u64::MAX);
-    let mut rows: BTreeMap<Vec<String>, ReportRow> = BTreeMap::new();
-    for item in table.range::<&[u8; 16]>(&from..=&to).map_err(|e| failed(e.into()))? {
-        let (_, value) = item.map_err(|e| failed(e.into()))?;
-        let lines = serde_json::Deserializer::from_slice(value.value()).into_iter::<UsageRecord>();
-        for record in lines {
-            let record = record.map_err(|error| {
-                let what = format!("a usage record can not be read ({error})");
-                UsageError::Store(StoreError::Damaged { path: path.to_owned(), what })
+    let reading = Reading::begin(path, database)?;
+    let mut sums = Sums::new(filter);
+    let whole = if filter.needs_records() { None } else { reading.whole_hours(first, last)? };
+    match whole {
+        None => sums.records(&reading, first, last)?,
+        Some(hours) => {
+            reading.each_hourly_sum(hours.clone(), |key, bytes| {
+                let damaged = || reading.damaged("an hourly sum can not be read");
+                for group in sums.grouper.groups_of_row(key, |number| reading.text(number))? {
+                    sums.row(group)?.add_encoded(bytes).ok_or_else(damaged)?;
+                }
+                Ok(())
             })?;
-            let is_other = filter.subject.as_ref().is_some_and(|subject| *subject != record.subject);
-            if is_other || !(first..=last).contains(&record.at) {
-                continue;
+            let hour = |hour: u32| u64::from(hour) * super::aggregate::HOUR_MS;
+            let (begin, end) = (hour(hours.start), hour(hours.end));
+            if first.0 < begin {
+                sums.records(&reading, first, UnixMillis(begin - 1))?;
             }
-            for group in groups(&record, filter) {
-                rows.entry(group).or_default().add(&record);
+            if hours.end != u32::MAX && end <= last.0 {
+                sums.records(&reading, UnixMillis(end), last)?;
             }
-            if rows.len() > MAX_ROWS {
+        }
+    }
+    Ok(sums.finish())
+}
+
+/// The rows of a report that is being made.
+struct Sums<'f> {
+    grouper: Grouper<'f>,
+    filter: &'f ReportFilter,
+    rows: Vec<(Group, Figures)>,
+    places: HashMap<Group, usize>,
+}
+
+impl<'f> Sums<'f> {
+    fn new(filter: &'f ReportFilter) -> Self {
+        Self { grouper: Grouper::new(filter), filter, rows: Vec::new(), places: HashMap::new() }
+    }
+
+    fn row(&mut self, group: Group) -> Result<&mut Figures, UsageError> {
+        let next = self.rows.len();
+        let place = *self.places.entry(group).or_insert(next);
+        if place == next {
+            if next >= MAX_ROWS {
                 return Err(UsageError::TooManyRows);
             }
+            self.rows.push((group, Figures::default()));
         }
+        self.rows.get_mut(place).map(|(_, figures)| figures).ok_or(UsageError::Failed)
     }
-    Ok(rows.into_iter().map(|(group, row)| ReportRow { group, ..row }).collect())
-}
 
-/// The groups that a record counts in: one, or one a team.
-fn groups(record: &UsageRecord, filter: &ReportFilter) -> Vec<Vec<String>> {
-    let mut groups = vec![Vec::with_capacity(filter.group_by.len())];
-    for key in &filter.group_by {
-        let (kind, name) = record.subject.split_once(':').unwrap_or(("", ""));
-        let values = match key {
-            GroupKey::User if kind == "user" => vec![name.to_owned()],
-            GroupKey::VirtualAccount if kind == "virtualaccount" => vec![name.to_owned()],
-            GroupKey::User | GroupKey::VirtualAccount => vec![String::new()],
-            GroupKey::Team => teams(&record.subject, filter),
-            GroupKey::Model => vec![record.model.clone()],
-            GroupKey::Account => vec![record.account.clone()],
-            GroupKey::Day => vec![day(record.at)],
-        };
-        groups = groups
-            .into_iter()
-            .flat_map(|group: Vec<String>| {
-                values.iter().map(move |value| group.iter().chain([value]).cloned().collect())
-            })
-            .collect();
+    fn records(
+        &mut self,
+        reading: &Reading<'_>,
+        first: UnixMillis,
+        last: UnixMillis,
+    ) -> Result<(), UsageError> {
+        reading.each_record(first, last, |record| {
+            if self.filter.shows_record(record) == Visible::No {
+                return Ok(());
+            }
+            for group in self.grouper.groups_of_record(record)? {
+                self.row(group)?.add_record(record);
+            }
+            Ok(())
+        })
     }
-    groups
-}
 
-fn teams(subject: &str, filter: &ReportFilter) -> Vec<String> {
-    let teams: Vec<String> = match (&filter.world, Subject::parse(subject)) {
-        (Some(world), Ok(Subject::User(email))) => {
-            world.teams_of(email.as_str()).map(ToString::to_string).collect()
-        }
-        _ => Vec::new(),
-    };
-    if teams.is_empty() { vec![String::new()] } else { teams }
-}
-
-fn day(at: UnixMillis) -> String {
-    let time = at.to_iso();
-    time.split_once('T').map_or(time.clone(), |(day, _)| day.to_owned())
+    fn finish(self) -> Vec<ReportRow> {
+        let keys = self.filter.group_by.len();
+        let texts = |group: Group| self.grouper.texts(group, keys);
+        let rows = self.rows.into_iter();
+        let mut rows: Vec<ReportRow> =
+            rows.map(|(group, figures)| ReportRow { group: texts(group), figures }).collect();
+        rows.sort_by(|one, other| one.group.cmp(&other.group));
+        rows
+    }
 }

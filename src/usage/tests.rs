@@ -8,13 +8,18 @@ use crate::seal::MasterKey;
 use crate::store::tests::Folder;
 use crate::store::{Change, Expect, Object, Store, Write};
 
-const DAY_MS: u64 = 86_400_000;
+pub(super) const DAY_MS: u64 = 86_400_000;
 
-fn config() -> config::Usage {
-    config::Usage { max_queued_records: 1000, flush_interval_ms: 1, retention_days: 90 }
+pub(super) fn config() -> config::Usage {
+    config::Usage {
+        max_queued_records: 1000,
+        flush_interval_ms: 1,
+        retention_days: 90,
+        aggregate_retention_days: 800,
+    }
 }
 
-fn record(subject: &str, model: &str, at: u64) -> UsageRecord {
+pub(super) fn record(subject: &str, model: &str, at: u64) -> UsageRecord {
     UsageRecord {
         at: UnixMillis(at),
         request_id: "r".to_owned(),
@@ -46,15 +51,15 @@ fn record(subject: &str, model: &str, at: u64) -> UsageRecord {
     }
 }
 
-fn by(keys: &[GroupKey]) -> ReportFilter {
-    ReportFilter { group_by: keys.to_vec(), flush: true, ..ReportFilter::default() }
+pub(super) fn by(keys: &[GroupKey]) -> ReportFilter {
+    ReportFilter { group_by: keys.to_vec(), flush: true, scope: UsageScope::All, ..ReportFilter::default() }
 }
 
-fn calls(rows: &[ReportRow]) -> Vec<(String, u64)> {
-    rows.iter().map(|row| (row.group.join("|"), row.calls)).collect()
+pub(super) fn calls(rows: &[ReportRow]) -> Vec<(String, u64)> {
+    rows.iter().map(|row| (row.group.join("|"), row.figures.calls)).collect()
 }
 
-fn expected(rows: &[(&str, u64)]) -> Vec<(String, u64)> {
+pub(super) fn expected(rows: &[(&str, u64)]) -> Vec<(String, u64)> {
     rows.iter().map(|(group, calls)| ((*group).to_owned(), *calls)).collect()
 }
 
@@ -82,18 +87,12 @@ fn reports_group_and_sum() {
     let today = fill(&usage);
     let report = |filter: &ReportFilter| calls(&usage.report(filter).unwrap());
     let all = usage.report(&by(&[])).unwrap();
-    let whole = ReportRow {
-        group: vec![],
-        calls: 5,
-        errors: 1,
-        input_tokens: 50,
-        output_tokens: 15,
-        cached_tokens: 20,
-        reasoning_tokens: 5,
-        estimated_calls: 1,
-        latency_ms: 500,
-    };
-    assert_eq!((all.as_slice(), whole.mean_latency_ms()), ([whole.clone()].as_slice(), 100));
+    let [row] = all.as_slice() else { panic!("{all:?}") };
+    let sums = &row.figures;
+    assert_eq!((sums.calls, sums.errors, sums.estimated_calls, sums.unpriced_calls), (5, 1, 1, 5));
+    assert_eq!((sums.input_tokens, sums.output_tokens, sums.cached_tokens), (50, 15, 20));
+    assert_eq!((sums.reasoning_tokens, sums.latency_ms, sums.mean_latency_ms()), (5, 500, 100));
+    assert_eq!(sums.first_bytes.percentile_ms(95), Some(5));
     assert_eq!(
         report(&by(&[GroupKey::User])),
         expected(&[("", 1), ("ada@example.com", 2), ("bob@example.com", 2)])
@@ -218,9 +217,10 @@ fn records_past_retention_are_removed() {
     drop(usage);
     // The next start prunes whole pages; records are taken in between.
     let usage = Usage::start(&folder.0, &config());
+    let records = by(&[GroupKey::Token]);
     let left =
-        (0..100).map(|_| calls(&usage.report(&by(&[])).unwrap())).find(|left| left.iter().all(|l| l.1 == 1));
-    assert_eq!(left, Some(expected(&[("", 1)])));
+        (0..100).map(|_| calls(&usage.report(&records).unwrap())).find(|left| left.iter().all(|l| l.1 == 1));
+    assert_eq!(left, Some(expected(&[("000000000000", 1)])));
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn coroutines_settle_and_report() {
                     UnixMillis::now().0,
                 ));
                 // A call just finished is in the report.
-                assert!(usage.report(&by(&[])).unwrap()[0].calls >= 1);
+                assert!(usage.report(&by(&[])).unwrap()[0].figures.calls >= 1);
             })
         })
         .collect();

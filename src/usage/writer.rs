@@ -4,11 +4,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
+};
 
 use super::Shared;
+use super::aggregate::{Aggregator, hour_of};
 use super::inbox::MAX_BATCH;
 use super::last_used::{IdBytes, minute_of};
+use super::read::page;
 use crate::clock::UnixMillis;
 use crate::config;
 use crate::domain::UsageRecord;
@@ -22,7 +27,13 @@ pub(super) const LAST_USED: TableDefinition<'static, &IdBytes, u32> = TableDefin
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const NEXT_SEQ: &str = "next_seq";
 const SCHEMA_VERSION: &str = "schema_version";
-const SCHEMA: u64 = 1;
+/// 2: hourly sums.
+const SCHEMA: u64 = 2;
+/// One entry while the hourly sums of a file of before are being made: the page to go on with -> the number from which
+/// records have sums already.
+pub(super) const BACKFILL: TableDefinition<'static, &[u8; 16], u64> = TableDefinition::new("backfill");
+/// Pages whose sums are made in one transaction.
+const BACKFILL_STEP: usize = 8;
 
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
 const MAX_PAGE_RECORDS: usize = 256;
@@ -36,12 +47,17 @@ const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
 /// Tokens that nobody used for so long, most of them deleted, are forgotten.
 const LAST_USED_KEPT: Duration = Duration::from_secs(800 * 86_400);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+const BACKFILL_RETRY: Duration = Duration::from_secs(60);
 
 /// The writing thread's own things.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     flush_interval: Duration,
     retention: Duration,
+    aggregate_retention: Duration,
+    aggregator: Aggregator,
+    /// Hourly sums of older records are still to be made, at this time.
+    backfill_at: Option<Instant>,
     pending: Vec<UsageRecord>,
     /// When records are written next; None while there are none.
     write_at: Option<Instant>,
@@ -67,6 +83,11 @@ impl Writer {
             shared,
             flush_interval: Duration::from_millis(config.flush_interval_ms),
             retention: Duration::from_secs(config.retention_days.saturating_mul(86_400)),
+            aggregate_retention: Duration::from_secs(
+                config.aggregate_retention_days.max(config.retention_days).saturating_mul(86_400),
+            ),
+            aggregator: Aggregator::default(),
+            backfill_at: None,
             pending: Vec::new(),
             write_at: None,
             failed: false,
@@ -84,6 +105,7 @@ impl Writer {
         }
         loop {
             let wake_at = self.prune_at.min(self.last_used_at);
+            let wake_at = self.backfill_at.map_or(wake_at, |backfill_at| backfill_at.min(wake_at));
             let wake_at = self.write_at.map_or(wake_at, |write_at| write_at.min(wake_at));
             let found = self.shared.inbox.wait(wake_at, self.write_at.is_some(), self.failed);
             let now = Instant::now();
@@ -102,6 +124,9 @@ impl Writer {
             }
             if self.prune_at <= now {
                 self.prune();
+            }
+            if self.backfill_at.is_some_and(|backfill_at| backfill_at <= now) {
+                self.backfill();
             }
             if self.last_used_at <= now {
                 self.write_last_used();
@@ -150,10 +175,17 @@ impl Writer {
             return Ok(());
         }
         let first = self.next_seq.unwrap_or(0);
-        let next = self.transact(|transaction| {
+        let end = first.saturating_add(u64::try_from(self.pending.len()).unwrap_or(0));
+        let mut aggregator = std::mem::take(&mut self.aggregator);
+        let written = self.transact(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            // A commit that failed may have reached the disk all the same: its sums must not be added again.
+            if meta.get(NEXT_SEQ)?.is_some_and(|next| next.value() >= end) {
+                return Ok(0);
+            }
             let mut records = transaction.open_table(RECORDS)?;
             let mut seq = first;
-            for page in self.pending.chunks(MAX_PAGE_RECORDS) {
+            for page in pages(&self.pending) {
                 let mut value = Vec::with_capacity(page.len() * 320);
                 for record in page {
                     serde_json::to_writer(&mut value, record).map_err(std::io::Error::from)?;
@@ -163,11 +195,76 @@ impl Writer {
                 records.insert(&record_key(at, seq), value.as_slice())?;
                 seq += u64::try_from(page.len()).unwrap_or(0);
             }
-            transaction.open_table(META)?.insert(NEXT_SEQ, seq)?;
-            Ok(seq)
-        })?;
-        self.next_seq = Some(next);
-        Ok(())
+            meta.insert(NEXT_SEQ, seq)?;
+            aggregator.add(transaction, &self.pending)
+        });
+        self.aggregator = aggregator;
+        match written {
+            Ok(unsorted) => {
+                self.count_unsorted(unsorted);
+                self.next_seq = Some(end);
+                Ok(())
+            }
+            Err(error) => {
+                self.aggregator.forget();
+                Err(error)
+            }
+        }
+    }
+
+    fn count_unsorted(&self, calls: u64) {
+        if calls > 0 && self.shared.unsorted_calls.fetch_add(calls, Ordering::Relaxed) == 0 {
+            log::warn!(
+                "an hour has more users, models and endpoints than hourly sums have rows: reports on it show the rest as (other)"
+            );
+        }
+    }
+
+    /// Makes some of the hourly sums that a file of before does not have.
+    fn backfill(&mut self) {
+        let mut aggregator = std::mem::take(&mut self.aggregator);
+        let done = self.open().and_then(|()| {
+            self.transact(|transaction| {
+                let mut backfill = transaction.open_table(BACKFILL)?;
+                let place = backfill.first()?.map(|(key, end_seq)| (*key.value(), end_seq.value()));
+                let Some((begin, end_seq)) = place else { return Ok((None, 0)) };
+                let table = transaction.open_table(RECORDS)?;
+                let (mut records, mut next) = (Vec::new(), None);
+                for (number, item) in table.range::<&[u8; 16]>(&begin..)?.enumerate() {
+                    let (key, value) = item?;
+                    if number == BACKFILL_STEP {
+                        next = Some(*key.value());
+                        break;
+                    }
+                    // Later pages were summed when they were written.
+                    if seq_of(key.value()) < end_seq {
+                        records.extend(page(value.value()).map_err(std::io::Error::from)?);
+                    }
+                }
+                let unsorted = aggregator.add(transaction, &records)?;
+                backfill.remove(&begin)?;
+                if let Some(next) = next {
+                    backfill.insert(&next, end_seq)?;
+                }
+                Ok((next, unsorted))
+            })
+        });
+        self.aggregator = aggregator;
+        self.backfill_at = match done {
+            Ok((next, unsorted)) => {
+                self.count_unsorted(unsorted);
+                if next.is_none() {
+                    log::info!("usage: the hourly sums of all older records are made");
+                }
+                next.map(|_| Instant::now())
+            }
+            Err(error) => {
+                log::error!("hourly sums of older usage records can not be made: {error}; trying again");
+                self.aggregator.forget();
+                self.close();
+                Some(Instant::now() + BACKFILL_RETRY)
+            }
+        };
     }
 
     /// Puts on disk which tokens were used since the last time.
@@ -225,7 +322,14 @@ impl Writer {
 
     /// Removes some of what is older than the retention, and says when to go on.
     fn prune(&mut self) {
+        // What is not in the hourly sums yet stays until it is.
+        if self.backfill_at.is_some() {
+            self.prune_at = Instant::now() + BACKFILL_RETRY;
+            return;
+        }
         let now = UnixMillis::now();
+        let aggregates_ms = u64::try_from(self.aggregate_retention.as_millis()).unwrap_or(u64::MAX);
+        let oldest_hour = hour_of(UnixMillis(now.0.saturating_sub(aggregates_ms)));
         let retention_ms = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
         // The whole page must be old.
         let kept_ms = retention_ms.saturating_add(MAX_PAGE_SPAN_MS);
@@ -241,7 +345,8 @@ impl Writer {
                 for key in &old {
                     records.remove(key)?;
                 }
-                Ok(old.len())
+                let sums = self.aggregator.prune(transaction, oldest_hour, PRUNE_STEP)?;
+                Ok(old.len().max(sums))
             })
         });
         let pause = match removed {
@@ -278,16 +383,23 @@ impl Writer {
         }
         let database = open_database(path, CACHE_BYTES, false, |transaction| {
             transaction.open_table(RECORDS)?;
+            transaction.open_table(BACKFILL)?;
             transaction.open_table(META)?.insert(SCHEMA_VERSION, SCHEMA)?;
             Ok(())
         })?;
         let (schema, next_seq) = read_meta(&database).map_err(|e| StoreError::from_redb(path, e))?;
-        if schema != SCHEMA {
+        if schema > SCHEMA {
             let found = u32::try_from(schema).unwrap_or(u32::MAX);
-            return Err(StoreError::NewerSchema { found, known: 1 });
+            return Err(StoreError::NewerSchema { found, known: 2 });
         }
         self.next_seq = self.next_seq.or(Some(next_seq));
+        let unfinished = begin_backfill(&database, schema, next_seq)
+            .map_err(|error| StoreError::from_redb(path, error))?;
         *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        if unfinished && self.backfill_at.is_none() {
+            log::info!("usage: the hourly sums of older records are being made");
+            self.backfill_at = Some(Instant::now());
+        }
         self.read_last_used()
     }
 
@@ -297,6 +409,40 @@ impl Writer {
             log::warn!("closing the usage records: {error}");
         }
     }
+}
+
+/// Pages of records that are in the order of their time. None spans more than readers expect, whatever a clock did.
+fn pages(mut records: &[UsageRecord]) -> impl Iterator<Item = &[UsageRecord]> {
+    std::iter::from_fn(move || {
+        let first = records.first()?.at.0;
+        let near = |record: &&UsageRecord| record.at.0.saturating_sub(first) <= MAX_PAGE_SPAN_MS;
+        let length = records.iter().take(MAX_PAGE_RECORDS).take_while(near).count().max(1);
+        let (page, rest) = records.split_at_checked(length)?;
+        records = rest;
+        Some(page)
+    })
+}
+
+fn seq_of(key: &[u8; 16]) -> u64 {
+    u64::try_from(u128::from_be_bytes(*key) & u128::from(u64::MAX)).unwrap_or(u64::MAX)
+}
+
+/// Brings a file of before up to date; whether hourly sums of older records are still to be made.
+fn begin_backfill(database: &Database, schema: u64, next_seq: u64) -> Result<bool, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    let unfinished = {
+        let mut backfill = transaction.open_table(BACKFILL)?;
+        if schema < SCHEMA {
+            if next_seq > 0 {
+                backfill.insert(&[0; 16], next_seq)?;
+            }
+            transaction.open_table(META)?.insert(SCHEMA_VERSION, SCHEMA)?;
+        }
+        !backfill.is_empty()?
+    };
+    transaction.commit()?;
+    Ok(unfinished)
 }
 
 fn read_meta(database: &Database) -> Result<(u64, u64), redb::Error> {

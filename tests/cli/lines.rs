@@ -80,8 +80,13 @@ fn every_level_has_help() {
         ("admin clock reset", "Examples: Notes:"),
         ("admin apply", "-f --file --dry-run Examples: Notes:"),
         ("admin export", "<object> Examples: Notes:"),
-        ("admin usage", "report Examples:"),
-        ("admin usage report", "--by --from --to Examples: Notes:"),
+        ("admin usage", "report export plot Examples:"),
+        (
+            "admin usage report",
+            "--by --from --to --subject --team --model --account --metadata Examples: Notes:",
+        ),
+        ("admin usage export", "--from --to --subject --team --model --account --metadata Examples: Notes:"),
+        ("admin usage plot", "--what --by --from --to --team --account --file Examples: Notes:"),
     ] {
         for flag in ["--help", "-h"] {
             let mut arguments: Vec<&str> = path.split_whitespace().collect();

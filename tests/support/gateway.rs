@@ -276,6 +276,11 @@ impl Gateway {
         self.home.admin(arguments)
     }
 
+    /// See [`Home::admin_command`].
+    pub fn admin_command(&self, arguments: &[&str]) -> Command {
+        self.home.admin_command(arguments)
+    }
+
     /// See [`Home::admin_ok`].
     pub fn admin_ok(&self, arguments: &[&str]) -> String {
         self.home.admin_ok(arguments)

@@ -448,13 +448,12 @@ fn one_wrong_provider_among_right_ones_is_refused() {
 
 #[test]
 fn reports_are_cut_to_the_caller() {
-    use crate::usage::{GroupKey, ReportRow};
+    use crate::domain::UsageScope;
+    use crate::usage::{Figures, GroupKey, ReportRow};
     let house = House::furnished();
     *house.reports.rows.lock().unwrap() = vec![ReportRow {
         group: vec!["search".into(), "main/gpt".into()],
-        calls: 2,
-        latency_ms: 20,
-        ..ReportRow::default()
+        figures: Figures { calls: 2, latency_ms: 20, ..Figures::default() },
     }];
     let report = house.done("GET", "/usage/report?by=team,model&from=2027-01-01&to=2027-01-31", Value::Null);
     assert_eq!(
@@ -464,12 +463,17 @@ fn reports_are_cut_to_the_caller() {
     let (_, _, plain) = house.token("plain@x.io", "key");
     house.ask(&plain, "GET", "/usage/report?by=day", Value::Null);
     let asked = house.reports.asked.lock().unwrap().clone();
-    assert_eq!(asked[0].subject, None);
+    assert_eq!((&asked[0].subject, &asked[0].scope), (&None, &UsageScope::All));
     assert_eq!(asked[0].group_by, [GroupKey::Team, GroupKey::Model]);
     assert!(asked[0].world.is_some(), "teams are looked up in the present state");
     // Both ends belong to the report.
     assert_eq!(asked[0].to.unwrap().0 - asked[0].from.unwrap().0, 31 * 86_400_000 - 1);
-    assert_eq!(asked[1].subject.as_deref(), Some("user:plain@x.io"));
+    let own = |subject: &str| UsageScope::Limited {
+        subject: subject.into(),
+        teams: Default::default(),
+        accounts: Default::default(),
+    };
+    assert_eq!(asked[1].scope, own("user:plain@x.io"));
     for bad in ["by=phase", "by=user,user", "by=", "from=x", "by=user&by=day"] {
         let want = if bad == "by=" { 200 } else { 400 };
         assert_eq!(house.ask(&LOCAL, "GET", &format!("/usage/report?{bad}"), Value::Null).0, want, "{bad}");

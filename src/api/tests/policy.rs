@@ -162,6 +162,7 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("DELETE", "/catalog", Value::Null),
         ("POST", "/clock/reset", Value::Null),
         ("GET", "/usage/report", Value::Null),
+        ("GET", "/usage/export", Value::Null),
         ("GET", "/explain?subject=user:plain@x.io&model=main/gpt", Value::Null),
         ("GET", "/explain?subject=user:access@x.io&model=main/gpt", Value::Null),
         ("GET", "/explain?subject=user:access@x.io&model=other/gpt", Value::Null),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{API_ROOT, ClientError, Transport};
+use super::{API_ROOT, ClientError, Sink, Transport, refusal};
 use crate::api::{self, Request};
+use crate::cli::failure::Failure;
 use crate::config::Config;
 use crate::domain::Principal;
 use crate::manage::{AuditDesk, Manage};
@@ -70,5 +71,26 @@ impl Transport for DirectTransport {
             Ok(value) => Ok((response.status, value)),
             Err(_) => Err(ClientError::NotJson { place: path, status: response.status }),
         }
+    }
+
+    fn stream(&self, path_and_query: &str, sink: Sink<'_>) -> Result<(), Failure> {
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let path = format!("{API_ROOT}{path}");
+        let request = Request { method: "GET", path: &path, query, body: b"" };
+        let response = api::handle(&self.manage, Some(&self.principal), &request);
+        if response.status != 200 {
+            let answer = serde_json::from_str(&response.body).unwrap_or_default();
+            return Err(refusal(response.status, &answer));
+        }
+        sink(response.body.as_bytes())?;
+        let Some(mut rest) = response.rest else { return Ok(()) };
+        let broken = |failure: crate::failure::Failure| Failure::Refused {
+            status: failure.status(),
+            message: failure.message().to_string(),
+        };
+        while let Some(piece) = rest.next(&self.manage, &self.principal).map_err(broken)? {
+            sink(piece.as_bytes())?;
+        }
+        Ok(())
     }
 }

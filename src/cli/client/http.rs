@@ -1,5 +1,6 @@
 //! The management API over HTTP, and what the admin socket shares with it.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,13 @@ use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::Request;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-use super::{API_ROOT, ClientError, Transport};
+use super::{API_ROOT, ClientError, Sink, Transport, refusal};
+use crate::cli::failure::Failure;
 use crate::secret::Secret;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 const MAX_CA_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A gateway that is reached by URL.
@@ -57,6 +60,10 @@ impl Transport for HttpTransport {
         body: Option<&Value>,
     ) -> Result<(u16, Value), ClientError> {
         exchange(&self.agent, &self.base, Some(&self.token), method, path_and_query, body, &self.base)
+    }
+
+    fn stream(&self, path_and_query: &str, sink: Sink<'_>) -> Result<(), Failure> {
+        stream(&self.agent, &self.base, Some(&self.token), path_and_query, &self.base, sink)
     }
 }
 
@@ -106,6 +113,43 @@ pub(super) fn exchange(
     match serde_json::from_slice(&bytes) {
         Ok(value) => Ok((status, value)),
         Err(_) => Err(ClientError::NotJson { place: place.to_owned(), status }),
+    }
+}
+
+/// Reads a long answer piece by piece. It may take as long as it wants as long as something comes.
+pub(super) fn stream(
+    agent: &Agent,
+    base: &str,
+    token: Option<&Secret>,
+    path_and_query: &str,
+    place: &str,
+    sink: Sink<'_>,
+) -> Result<(), Failure> {
+    let unreachable = |cause: &dyn std::fmt::Display| ClientError::Unreachable {
+        place: place.to_owned(),
+        cause: cause.to_string(),
+    };
+    let mut request = Request::builder().method("GET").uri(format!("{base}{API_ROOT}{path_and_query}"));
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {}", token.expose()));
+    }
+    let request = request.body(()).map_err(|error| unreachable(&error))?;
+    let request = agent.configure_request(request).timeout_global(None).build();
+    let mut answer = agent.run(request).map_err(|error| unreachable(&error))?;
+    let status = answer.status().as_u16();
+    if status != 200 {
+        let bytes = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
+        let bytes = bytes.map_err(|error| unreachable(&error))?;
+        return Err(refusal(status, &serde_json::from_slice(&bytes).unwrap_or_default()));
+    }
+    let mut reader = answer.body_mut().as_reader();
+    let mut buffer = vec![0; STREAM_BUFFER_BYTES];
+    loop {
+        let read = reader.read(&mut buffer).map_err(|error| unreachable(&error))?;
+        if read == 0 {
+            return Ok(());
+        }
+        sink(buffer.get(..read).unwrap_or_default())?;
     }
 }
 

@@ -35,7 +35,16 @@ pub trait Transport {
         path_and_query: &str,
         body: Option<&Value>,
     ) -> Result<(u16, Value), ClientError>;
+
+    /// Reads a long answer piece by piece.
+    ///
+    /// # Errors
+    /// When there is no answer, it breaks off, it is a refusal, or the sink takes no more.
+    fn stream(&self, path_and_query: &str, sink: Sink<'_>) -> Result<(), Failure>;
 }
+
+/// What takes the pieces of a long answer, and says when nobody wants more.
+pub type Sink<'s> = &'s mut dyn FnMut(&[u8]) -> Result<(), Failure>;
 
 /// Why there was no answer.
 #[derive(Debug)]
@@ -172,14 +181,15 @@ impl Client {
     /// No answer, or a refusal with the gateway's words.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let (status, answer) = self.transport.call(method, path, body)?;
-        if (200..300).contains(&status) {
-            return Ok(answer);
-        }
-        let message = match answer.get("message").and_then(Value::as_str) {
-            Some(message) => message.to_owned(),
-            None => format!("the gateway answered {status}"),
-        };
-        Err(Failure::Refused { status, message })
+        if (200..300).contains(&status) { Ok(answer) } else { Err(refusal(status, &answer)) }
+    }
+
+    /// Reads a long answer piece by piece.
+    ///
+    /// # Errors
+    /// No answer, one that breaks off, a refusal, or what the sink says.
+    pub fn stream(&self, path: &str, sink: Sink<'_>) -> Result<(), Failure> {
+        self.transport.stream(path, sink)
     }
 
     /// One object: the `data` of the answer.
@@ -231,6 +241,14 @@ impl Client {
     }
 }
 
+fn refusal(status: u16, answer: &Value) -> Failure {
+    let message = match answer.get("message").and_then(Value::as_str) {
+        Some(message) => message.to_owned(),
+        None => format!("the gateway answered {status}"),
+    };
+    Failure::Refused { status, message }
+}
+
 fn data_of(mut answer: Value) -> Value {
     match answer.get_mut("data") {
         Some(data) => data.take(),
@@ -248,6 +266,10 @@ mod tests {
     impl Transport for Scripted {
         fn call(&self, method: &str, path: &str, _: Option<&Value>) -> Result<(u16, Value), ClientError> {
             Ok((self.0)(method, path))
+        }
+
+        fn stream(&self, path: &str, sink: Sink<'_>) -> Result<(), Failure> {
+            sink((self.0)("GET", path).1.to_string().as_bytes())
         }
     }
 

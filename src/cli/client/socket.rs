@@ -12,8 +12,9 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Timeout};
 
-use super::http::{config, exchange};
-use super::{ClientError, Transport};
+use super::http::{config, exchange, stream};
+use super::{ClientError, Sink, Transport};
+use crate::cli::failure::Failure;
 
 /// What the system takes as a socket's path.
 pub const MAX_PATH_BYTES: usize = 107;
@@ -50,6 +51,10 @@ impl Transport for SocketTransport {
         body: Option<&Value>,
     ) -> Result<(u16, Value), ClientError> {
         exchange(&self.agent, "http://gateway", None, method, path_and_query, body, &self.place)
+    }
+
+    fn stream(&self, path_and_query: &str, sink: Sink<'_>) -> Result<(), Failure> {
+        stream(&self.agent, "http://gateway", None, path_and_query, &self.place, sink)
     }
 }
 
