@@ -4,6 +4,7 @@ mod account;
 mod audit;
 mod credential;
 mod grant;
+mod limit;
 #[allow(dead_code, reason = "filled in by the commits that follow")]
 mod money;
 mod principal;
@@ -16,10 +17,11 @@ pub use account::{AccountSettings, Endpoint, Model, ModelServer, ModelSettings, 
 pub use audit::{AuditEntry, AuditSource};
 pub use credential::{AwsAccessKey, Credential};
 pub use grant::{Grant, GrantSource, Role, Target};
+pub use limit::{CountedPer, LimitConfig, LimitKind, LimitRule, LimitUnit, LimitWhen, Measure, Period};
 #[allow(unused_imports, reason = "filled in by the commits that follow")]
 pub use money::Money;
 pub use principal::{AutoRotate, Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};
 pub use provider::{NO_PLACE, Protocol, ProviderType};
-pub use settings::Settings;
+pub use settings::{AccountingFailure, Settings};
 pub use token::{Token, TokenState};
 pub use usage::{Outcome, TokenCounts, TokenOrigin, UsageRecord};

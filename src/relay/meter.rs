@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::authz::Permit;
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::domain::{Outcome, TokenCounts, TokenOrigin, UsageRecord};
+use crate::limits::Reservation;
 use crate::metrics::{CallSample, Metrics};
 use crate::usage::Slot;
 
@@ -27,6 +28,8 @@ pub struct Meter<'a> {
     /// Why the call was refused or failed, as the caller is told.
     reason: Option<String>,
     estimates: bool,
+    /// What the call holds of budgets and rate limits.
+    reservation: Option<Reservation>,
 }
 
 impl<'a> Meter<'a> {
@@ -67,7 +70,13 @@ impl<'a> Meter<'a> {
             answer_bytes: 0,
             reason: None,
             estimates: call.estimates,
+            reservation: None,
         }
+    }
+
+    /// The call holds this of budgets and rate limits, until it settles.
+    pub fn under(&mut self, reservation: Reservation) {
+        self.reservation = Some(reservation);
     }
 
     /// The request went out.
@@ -159,6 +168,9 @@ impl Drop for Meter<'_> {
         self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.settle();
         // A call that never got as far as the provider has used nothing.
+        if let Some(reservation) = self.reservation.take().filter(|_| self.reached_provider) {
+            reservation.settle(self.record.tokens, self.record.cost, UnixMillis::now());
+        }
         let Some(slot) = self.slot.take().filter(|_| self.reached_provider) else { return };
         slot.settle(self.record.take());
     }

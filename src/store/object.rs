@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::audit::AuditHead;
-use crate::domain::{AuditEntry, Grant, ProviderAccount, Settings, Team, Token, User, VirtualAccount};
+use crate::domain::{
+    AuditEntry, Grant, LimitConfig, LimitKind, ProviderAccount, Settings, Team, Token, User, VirtualAccount,
+};
 
 /// The place of an object: `kind/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +47,11 @@ impl Key {
         Self("settings/tenant".to_owned())
     }
 
+    /// `limits/TYPE`
+    pub fn limits(kind: LimitKind) -> Self {
+        Self(format!("limits/{}", kind.as_str()))
+    }
+
     /// `role-binding/NAME`: no object is stored there; the audit log names it.
     pub fn role_binding(name: &str) -> Self {
         Self(format!("role-binding/{name}"))
@@ -69,6 +76,7 @@ pub enum Object {
     Token(Token),
     Grant(Grant),
     Settings(Settings),
+    Limits(LimitConfig),
 }
 
 impl Object {
@@ -82,6 +90,7 @@ impl Object {
             Self::Token(token) => Key::token(token.id.as_str()),
             Self::Grant(grant) => Key::grant(grant),
             Self::Settings(_) => Key::settings(),
+            Self::Limits(config) => Key::limits(config.kind),
         }
     }
 }

@@ -10,7 +10,9 @@ use super::grants::{GrantsOf, Mark};
 use super::named::Named;
 use super::object::{Key, Object};
 use super::tokens::Tokens;
-use crate::domain::{Grant, Owner, Settings, Subject, Team, Token, User, VirtualAccount};
+use crate::domain::{
+    Grant, LimitConfig, LimitKind, Owner, Settings, Subject, Team, Token, User, VirtualAccount,
+};
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
 use crate::seal::{MasterKey, SealError};
 
@@ -81,6 +83,7 @@ pub struct World {
     tokens_by_owner: Named<Owner, Arc<Vec<TokenId>>>,
     grants: Named<Subject, Arc<GrantsOf>>,
     settings: Versioned<Settings>,
+    limits: OrdMap<LimitKind, Versioned<LimitConfig>>,
 }
 
 impl<T: Default> Default for Versioned<T> {
@@ -203,6 +206,11 @@ impl World {
         &self.settings
     }
 
+    /// The rate limits or the budgets, when any were ever set.
+    pub fn limits(&self, kind: LimitKind) -> Option<&Versioned<LimitConfig>> {
+        self.limits.get(&kind)
+    }
+
     /// The revision of the object at a key; `None` when there is none.
     pub fn revision_of(&self, key: &Key) -> Option<u64> {
         let (kind, name) = key.0.split_once('/')?;
@@ -217,6 +225,7 @@ impl World {
                 self.grants_of(&subject).iter().find(|g| Key::grant(g) == *key).map(|g| g.revision)
             }
             "settings" => Some(self.settings.revision).filter(|revision| *revision > 0),
+            "limits" => self.limits.get(&LimitKind::parse(name)?).map(|config| config.revision),
             _ => None,
         }
     }
@@ -279,6 +288,9 @@ impl World {
             Object::Settings(settings) => {
                 self.settings = Versioned { revision, value: Arc::new(settings) };
             }
+            Object::Limits(config) => {
+                self.limits.insert(config.kind, Versioned { revision, value: Arc::new(config) });
+            }
             Object::Grant(mut grant) => {
                 self.share_names(&mut grant);
                 let subject = grant.subject.clone();
@@ -322,6 +334,11 @@ impl World {
                 }
             }
             "settings" => self.settings = Versioned::default(),
+            "limits" => {
+                if let Some(kind) = LimitKind::parse(name) {
+                    self.limits.remove(&kind);
+                }
+            }
             "grant" => {
                 let Some(Ok(subject)) = name.split('|').next().map(Subject::parse) else { return };
                 if self.grants.get(&subject).is_none() {

@@ -5,6 +5,7 @@ mod inbox;
 mod last_used;
 pub mod offload;
 mod report;
+mod scan;
 mod writer;
 
 #[cfg(test)]
@@ -14,7 +15,7 @@ pub use report::{GroupKey, ReportFilter, ReportRow, UsageFile, UsageReader};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -81,6 +82,8 @@ struct Shared {
     taken: AtomicUsize,
     inbox: Inbox,
     last_used: LastUsed,
+    /// The last write failed.
+    failing: AtomicBool,
     /// None until the writer has it open.
     database: RwLock<Option<Database>>,
 }
@@ -130,6 +133,7 @@ impl Usage {
             taken: AtomicUsize::new(0),
             inbox: Inbox::default(),
             last_used: LastUsed::default(),
+            failing: AtomicBool::new(false),
             database: RwLock::new(None),
         });
         let writer = Writer::new(Arc::clone(&shared), config);
@@ -153,6 +157,11 @@ impl Usage {
             })
             .map_err(|_| NoRoom)?;
         Ok(Slot { shared: Arc::clone(&self.shared), settled: false })
+    }
+
+    /// Whether records could not be written when that was last tried.
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Acquire)
     }
 
     /// A token was used just now.
