@@ -194,9 +194,6 @@ pub struct LimitRule {
     /// Percents of the limit that are told of once in a period, ascending.
     #[serde(default)]
     pub alert_percents: Vec<u32>,
-    /// Where alerts are sent besides the log.
-    #[serde(default)]
-    pub alert_url: Option<String>,
 }
 
 /// All rules of one kind.

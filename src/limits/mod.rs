@@ -90,8 +90,6 @@ pub struct Alert {
     pub limit: String,
     /// Such as `cost_per_month`.
     pub unit: String,
-    /// Where it is sent besides.
-    pub url: Option<String>,
 }
 
 /// What is counted of the limits themselves.
@@ -424,7 +422,6 @@ impl Told {
             spent: rule.words(spent),
             limit: rule.words(rule.limit),
             unit: rule.spec.unit.to_string(),
-            url: rule.spec.alert_url.clone(),
         };
         let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
         if alerts.len() < MAX_ALERTS {

@@ -121,24 +121,15 @@ fn rule_of(rule: &mut Fields, kind: LimitKind) -> Result<LimitRule> {
     if per.len() > 2 {
         return Err(rule.refusal(per_name, "holds more than two words"));
     }
-    let (alert_percents, alert_url) = match rule.object("alerts")? {
-        None => (Vec::new(), None),
+    let alert_percents = match rule.object("alerts")? {
+        None => Vec::new(),
         Some(mut alerts) => {
             let read = alerts_of(&mut alerts)?;
             alerts.finish()?;
             read
         }
     };
-    Ok(LimitRule {
-        id,
-        when,
-        limit,
-        unit,
-        per,
-        audit_mode: rule.flag("audit_mode")?,
-        alert_percents,
-        alert_url,
-    })
+    Ok(LimitRule { id, when, limit, unit, per, audit_mode: rule.flag("audit_mode")?, alert_percents })
 }
 
 fn when_of(when: &mut Fields) -> Result<LimitWhen> {
@@ -174,7 +165,7 @@ fn checked_limit(unit: LimitUnit, text: &str) -> Option<String> {
     }
 }
 
-fn alerts_of(alerts: &mut Fields) -> Result<(Vec<u32>, Option<String>)> {
+fn alerts_of(alerts: &mut Fields) -> Result<Vec<u32>> {
     let mut percents = match alerts.counts("thresholds")? {
         None => ALERT_PERCENTS.to_vec(),
         Some(list) => {
@@ -187,7 +178,6 @@ fn alerts_of(alerts: &mut Fields) -> Result<(Vec<u32>, Option<String>)> {
     };
     percents.sort_unstable();
     percents.dedup();
-    let mut url = None;
     let targets = match alerts.clone().object("notification_target") {
         Ok(one) => {
             alerts.ignore(&["notification_target"]);
@@ -197,23 +187,14 @@ fn alerts_of(alerts: &mut Fields) -> Result<(Vec<u32>, Option<String>)> {
     };
     for mut target in targets {
         let kind = target.required_text("type")?;
-        if kind == "webhook" {
-            let text = target.required_text("url")?;
-            if url.is_some() {
-                return Err(target.refusal("type", "is a second webhook; a rule has one"));
-            }
-            if !(text.starts_with("https://") || text.starts_with("http://")) || text.len() > 2048 {
-                return Err(target.refusal("url", "must begin with https:// and have at most 2048 bytes"));
-            }
-            url = Some(text);
-        } else if KNOWN_TARGETS.contains(&kind.as_str()) {
+        if KNOWN_TARGETS.contains(&kind.as_str()) {
             target.ignore(&["notification_channel", "to_emails", "channels"]);
         } else {
-            return Err(target.refusal("type", "must be webhook, or a kind of target of the public contract"));
+            return Err(target.refusal("type", "must be a kind of target of the public contract: email, slack-webhook, slack-bot, pagerduty or ms-teams-webhook"));
         }
         target.finish()?;
     }
-    Ok((percents, url))
+    Ok(percents)
 }
 
 #[cfg(test)]

@@ -77,6 +77,9 @@ fn every_level_has_help() {
         ("admin apply", "-f --file --dry-run Examples: Notes:"),
         ("admin export", "<object> Examples: Notes:"),
         ("admin usage", "report Examples:"),
+        ("admin budget", "list show Examples: Notes:"),
+        ("admin budget list", "Examples:"),
+        ("admin budget show", "<id> Examples:"),
         ("admin usage report", "--by --from --to Examples: Notes:"),
     ] {
         for flag in ["--help", "-h"] {
