@@ -114,6 +114,8 @@ struct Compiled {
     revisions: [u64; 2],
     rates: Vec<Arc<Rule>>,
     budgets: Vec<Arc<Rule>>,
+    /// Any of them counts money.
+    counts_money: bool,
 }
 
 /// The limits in force, and how far they are used.
@@ -162,8 +164,8 @@ impl Limits {
         }
         let Some((facts, estimate)) = facts() else { return Ok(Reservation::default()) };
         let told = Some(Arc::clone(&self.told));
-        let mut reservation =
-            Reservation { shares: Vec::new(), prices: Prices::of(model), told, lines: Vec::new() };
+        let prices = if compiled.counts_money { Prices::of(model) } else { Prices::default() };
+        let mut reservation = Reservation { shares: Vec::new(), prices, told, lines: Vec::new() };
         // The first rule that fits decides, and no further one counts.
         for rule in &compiled.rates {
             let entities = rule.entities(&facts);
@@ -261,7 +263,9 @@ impl Limits {
             Some(config) => compile(config, &tables, &mut kept, now, is_start),
         });
         *tables = kept;
+        let counts_money = budgets.iter().any(|rule| rule.spec.unit.measure == Measure::Cost);
         let compiled = Arc::new(Compiled {
+            counts_money,
             is_begun: true,
             world_revision: world.revision(),
             revisions,
@@ -374,8 +378,8 @@ fn used(rule: &Rule, tokens: TokenCounts, cost: Option<Money>) -> Amount {
 
 impl Reservation {
     /// Lines that the answer's head gets: where the caller stands with the rate that decided.
-    pub fn lines(&self) -> &[(&'static str, String)] {
-        &self.lines
+    pub fn take_lines(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.lines)
     }
 
     fn amount(&self, rule: &Rule, input: u64, output: u64, cost: Option<Money>) -> Option<Amount> {

@@ -194,9 +194,9 @@ fn the_first_rate_decides_and_no_other_counts() {
     );
     let (bot, cron) = (app("bot", &[], None), app("cron", &[], None));
     for left in [2, 1, 0] {
-        let reservation = house.call(&bot, "main/m", 1, NOW).unwrap();
+        let mut reservation = house.call(&bot, "main/m", 1, NOW).unwrap();
         let lines: Vec<_> =
-            reservation.lines().iter().map(|(name, value)| format!("{name}: {value}")).collect();
+            reservation.take_lines().iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(lines[0], "x-ratelimit-limit-requests: 3");
         assert_eq!(lines[1], format!("x-ratelimit-remaining-requests: {left}"));
         assert!(lines[2].starts_with("x-ratelimit-reset-requests: 1m"), "{lines:?}");

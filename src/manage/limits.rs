@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::draft::{Audited, Draft};
 use super::{Manage, View, not_found, refused};
 use crate::authz;
+use crate::clock::UnixMillis;
 use crate::domain::{LimitConfig, LimitKind, Principal, Subject, Team};
 use crate::failure::Failure;
 use crate::limits::{Facts, Level};
@@ -140,7 +141,9 @@ impl Manage {
     /// # Errors
     /// When the caller is nobody any more.
     pub fn own_budget_levels(&self, principal: &Principal) -> Result<Vec<Level>, Failure> {
-        let view = self.view(principal)?;
+        // A virtual account may ask this too.
+        let principal = self.session(principal)?;
+        let view = View { world: self.store.snapshot(), principal, now: UnixMillis::now() };
         let mut levels: Vec<Level> = Vec::new();
         let mut models: Vec<String> = vec![String::new()];
         for account in view.world.accounts() {

@@ -211,8 +211,8 @@ impl Relay {
         };
         let route = catalog::resolve(&call.model, &world).ok_or_else(forbidden)?;
         let permit = authz::authorize(&principal, &route, &world).map_err(|_| forbidden())?;
-        let reservation = self.reserve(&permit, &call, &world)?;
-        let limit_lines = reservation.lines().to_vec();
+        let mut reservation = self.reserve(&permit, &call, &world)?;
+        let limit_lines = reservation.take_lines();
         let answer = &Answer { limit_lines: &limit_lines, ..*answer };
         let slot = self.usage.reserve().map_err(|_| {
             Refusal::after_body(Failure::Unavailable(
