@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::clock::UnixMillis;
-use crate::domain::{LimitConfig, LimitKind, Measure, Model, Money, TokenCounts, UsageRecord};
+use crate::domain::{LimitConfig, LimitKind, Measure, Money, TokenCounts, UsageRecord};
 use crate::failure::LimitRefusal;
 use crate::store::World;
 use counter::{Amount, Counter, Held, Table};
@@ -48,31 +48,6 @@ pub struct Accounting {
     pub fails: bool,
     /// Nothing is served under a budget unless it can be accounted for.
     pub is_needed: bool,
-}
-
-/// What a model's tokens cost, for reservations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Prices {
-    input: Option<Money>,
-    output: Option<Money>,
-}
-
-impl Prices {
-    fn of(model: Option<&Model>) -> Self {
-        let price = |text: Option<&String>| text.and_then(|text| Money::parse(text));
-        Self {
-            input: price(model.and_then(|model| model.input_price.as_ref())),
-            output: price(model.and_then(|model| model.output_price.as_ref())),
-        }
-    }
-
-    /// `None`: not known.
-    fn cost(self, input: u64, output: u64) -> Option<Money> {
-        let part = |price: Option<Money>, count| {
-            if count == 0 { Some(Money::ZERO) } else { price.map(|price| price.for_count(count)) }
-        };
-        Some(part(self.input, input)?.plus(part(self.output, output)?))
-    }
 }
 
 /// A threshold that was passed.
@@ -114,8 +89,6 @@ struct Compiled {
     revisions: [u64; 2],
     rates: Vec<Arc<Rule>>,
     budgets: Vec<Arc<Rule>>,
-    /// Any of them counts money.
-    counts_money: bool,
 }
 
 /// The limits in force, and how far they are used.
@@ -140,13 +113,12 @@ struct Share {
 #[derive(Debug, Default)]
 pub struct Reservation {
     shares: Vec<Share>,
-    prices: Prices,
     told: Option<Arc<Told>>,
     lines: Vec<(&'static str, String)>,
 }
 
 impl Limits {
-    /// Reserves what a call may use.
+    /// Reserves what a call may use. `facts` is asked only when there are rules, `cost` when one counts money.
     ///
     /// # Errors
     /// Which rule refuses it, and from when on it may be tried again. Nothing is reserved then.
@@ -154,7 +126,7 @@ impl Limits {
         &self,
         world: &World,
         facts: impl FnOnce() -> Option<(Facts<'f>, Estimate)>,
-        model: Option<&Model>,
+        cost: impl Fn(&TokenCounts) -> Option<Money>,
         accounting: Accounting,
         now: UnixMillis,
     ) -> Result<Reservation, LimitRefusal> {
@@ -164,8 +136,12 @@ impl Limits {
         }
         let Some((facts, estimate)) = facts() else { return Ok(Reservation::default()) };
         let told = Some(Arc::clone(&self.told));
-        let prices = if compiled.counts_money { Prices::of(model) } else { Prices::default() };
-        let mut reservation = Reservation { shares: Vec::new(), prices, told, lines: Vec::new() };
+        let mut reservation = Reservation { shares: Vec::new(), told, lines: Vec::new() };
+        let tokens = TokenCounts { input: estimate.input, output: estimate.output, ..TokenCounts::default() };
+        let amount = |rule: &Rule| match rule.spec.unit.measure {
+            Measure::Cost => cost(&tokens).map(|cost| cost.units().max(0)),
+            _ => Some(used(rule, tokens, None)),
+        };
         // The first rule that fits decides, and no further one counts.
         for rule in &compiled.rates {
             let entities = rule.entities(&facts);
@@ -173,7 +149,7 @@ impl Limits {
                 continue;
             }
             for entity in entities {
-                self.share(&mut reservation, rule, entity, &estimate, !rule.spec.audit_mode, now)?;
+                self.share(&mut reservation, rule, entity, amount(rule), !rule.spec.audit_mode, now)?;
             }
             break;
         }
@@ -191,7 +167,7 @@ impl Limits {
                 return Err(show::not_ready(rule, accounting.fails));
             }
             for entity in entities {
-                self.share(&mut reservation, rule, entity, &estimate, enforces, now)?;
+                self.share(&mut reservation, rule, entity, amount(rule), enforces, now)?;
             }
         }
         Ok(reservation)
@@ -203,7 +179,7 @@ impl Limits {
         reservation: &mut Reservation,
         rule: &Arc<Rule>,
         entity: String,
-        estimate: &Estimate,
+        amount: Option<Amount>,
         enforces: bool,
         now: UnixMillis,
     ) -> Result<(), LimitRefusal> {
@@ -212,7 +188,7 @@ impl Limits {
             self.told.crowded.fetch_add(1, Ordering::Relaxed);
             return if enforces { Err(show::crowded(rule)) } else { Ok(()) };
         };
-        let amount = reservation.amount(rule, estimate.input, estimate.output, None).unwrap_or_else(|| {
+        let amount = amount.unwrap_or_else(|| {
             self.told.unpriced.fetch_add(1, Ordering::Relaxed);
             0
         });
@@ -263,9 +239,7 @@ impl Limits {
             Some(config) => compile(config, &tables, &mut kept, now, is_start),
         });
         *tables = kept;
-        let counts_money = budgets.iter().any(|rule| rule.spec.unit.measure == Measure::Cost);
         let compiled = Arc::new(Compiled {
-            counts_money,
             is_begun: true,
             world_revision: world.revision(),
             revisions,
@@ -299,18 +273,12 @@ impl Limits {
         let mut earlier: HashMap<(usize, String, u64), Amount> = HashMap::new();
         scan(from, &mut |record| {
             let Some(facts) = Facts::of_record(record, world) else { return };
-            let prices = || {
-                let (account, name) = record.model.split_once('/')?;
-                let models = &world.account(account)?.spec.models;
-                models.iter().find(|(key, _)| key.as_str() == name).map(|(_, model)| Prices::of(Some(model)))
-            };
             for (at, rule) in pending.iter().enumerate() {
                 let table = &rule.table;
                 if record.at >= table.since || record.at < table.from(now) {
                     continue;
                 }
-                let cost = record.cost.or_else(|| prices()?.cost(record.tokens.input, record.tokens.output));
-                let amount = used(rule, record.tokens, cost);
+                let amount = used(rule, record.tokens, record.cost);
                 for entity in rule.entities(&facts) {
                     let sum = earlier.entry((at, entity, table.slot(record.at))).or_default();
                     *sum = sum.saturating_add(amount);
@@ -382,17 +350,8 @@ impl Reservation {
         std::mem::take(&mut self.lines)
     }
 
-    fn amount(&self, rule: &Rule, input: u64, output: u64, cost: Option<Money>) -> Option<Amount> {
-        Some(match rule.spec.unit.measure {
-            Measure::Requests => 1,
-            Measure::Tokens => Amount::from(input.saturating_add(output)),
-            Measure::Cost => cost.or_else(|| self.prices.cost(input, output))?.units(),
-        })
-    }
-
-    /// The call is over and has used this; it cost so much, or, where that is not said, what the tokens cost.
+    /// The call is over and has used this. `cost` is `None` where no price is known.
     pub fn settle(mut self, tokens: TokenCounts, cost: Option<Money>, now: UnixMillis) {
-        let cost = cost.or_else(|| self.prices.cost(tokens.input, tokens.output));
         self.finish(now, |rule| used(rule, tokens, cost));
     }
 

@@ -163,10 +163,11 @@ impl Limits {
         for rule in &self.compiled(world, now).budgets {
             let table = &rule.table;
             let all = table.all();
-            if all.is_empty() && rule.spec.per.is_empty() {
-                if let Some(counter) = table.counter("", now) {
-                    levels.push(level(rule, String::new(), &counter.level(table, now)));
-                }
+            if all.is_empty()
+                && rule.spec.per.is_empty()
+                && let Some(counter) = table.counter("", now)
+            {
+                levels.push(level(rule, String::new(), &counter.level(table, now)));
             }
             for (entity, counter) in all {
                 if levels.len() >= max {

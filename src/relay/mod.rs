@@ -25,7 +25,7 @@ pub use headers::sane_request_id;
 
 use crate::authz::Permit;
 use crate::clock::{UnixMillis, monotonic_ms};
-use crate::domain::{AccountingFailure, Outcome, Principal};
+use crate::domain::{AccountingFailure, Model, Money, Outcome, Principal, TokenCounts};
 use crate::failure::Failure;
 use crate::http::{
     AnswerHead, BodyBudget, BodyLength, BufferedBody, Connection, HeadError, Headers, Limits, ReadError,
@@ -284,12 +284,13 @@ impl Relay {
             let input = u64::try_from(call.body.bytes.len()).unwrap_or(u64::MAX) / 4;
             Some((facts, Estimate { input, output }))
         };
+        let cost = |tokens: &TokenCounts| estimated_cost(model?, tokens);
         let accounting = Accounting {
             fails: self.usage.is_failing(),
             is_needed: world.settings().limits_when_accounting_fails == AccountingFailure::Refuse,
         };
         self.call_limits
-            .reserve(world, facts, model, accounting, UnixMillis::now())
+            .reserve(world, facts, cost, accounting, UnixMillis::now())
             .map_err(|refusal| Refusal::after_body(Failure::LimitReached(Box::new(refusal))))
     }
 
@@ -435,6 +436,15 @@ impl Relay {
         }
         held
     }
+}
+
+/// What a call is thought to cost, for its reservation; `None`: no price is known.
+fn estimated_cost(model: &Model, tokens: &TokenCounts) -> Option<Money> {
+    let part = |price: Option<&String>, count| Some(Money::parse(price?)?.for_count(count));
+    Some(
+        part(model.input_price.as_ref(), tokens.input)?
+            .plus(part(model.output_price.as_ref(), tokens.output)?),
+    )
 }
 
 /// What both ways of bringing an answer back need.
