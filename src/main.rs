@@ -19,6 +19,7 @@ mod manifest;
 mod metrics;
 mod net;
 mod ops;
+mod prices;
 mod relay;
 mod seal;
 mod secret;

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::domain::Money;
+
 /// Upper bounds of the latency histograms, in milliseconds.
 const BUCKETS_MS: [u64; 14] =
     [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000];
@@ -52,6 +54,8 @@ struct Series {
     first_byte: Histogram,
     input_tokens: u64,
     output_tokens: u64,
+    spend: Money,
+    unpriced: u64,
 }
 
 /// One finished call, as metrics see it.
@@ -71,6 +75,8 @@ pub struct CallSample<'a> {
     pub input_tokens: u64,
     /// Completion tokens.
     pub output_tokens: u64,
+    /// What it cost; `None` is unknown.
+    pub cost: Option<Money>,
 }
 
 /// Everything that is counted.
@@ -125,6 +131,10 @@ impl Metrics {
         }
         series.input_tokens += sample.input_tokens;
         series.output_tokens += sample.output_tokens;
+        match sample.cost {
+            Some(cost) => series.spend = series.spend.plus(cost),
+            None => series.unpriced += 1,
+        }
     }
 
     /// Counts a request that the gateway itself refused.
@@ -176,6 +186,14 @@ impl Metrics {
                 "gateway_tokens_total{{{labels},direction=\"output\"}} {}",
                 series.output_tokens
             );
+        }
+        header(&mut out, "gateway_spend_usd_total", "counter", "US dollars, of calls whose price is known.");
+        for (labels, series) in &calls {
+            let _ = writeln!(out, "gateway_spend_usd_total{{{}}} {}", text(labels), series.spend);
+        }
+        header(&mut out, "gateway_unpriced_calls_total", "counter", "Calls whose cost is unknown.");
+        for (labels, series) in &calls {
+            let _ = writeln!(out, "gateway_unpriced_calls_total{{{}}} {}", text(labels), series.unpriced);
         }
         header(&mut out, "gateway_refused_total", "counter", "Requests refused by the gateway, by status.");
         let mut refused: Vec<_> = {
@@ -234,6 +252,7 @@ mod tests {
                 first_byte_ms: Some(3),
                 input_tokens: 1,
                 output_tokens: 2,
+                cost: (n % 2 == 0).then(|| Money::whole(1)),
             });
         }
         let text = metrics.render(&[("gateway_x", "X.", 4)]);
@@ -244,5 +263,8 @@ mod tests {
         assert!(text.contains(r#"gateway_request_duration_seconds_bucket{account="main",model="main/m0",outcome="complete",le="0.010"} 1"#));
         assert_eq!(text.matches("gateway_requests_total{").count(), 3);
         assert!(text.contains("gateway_x 4"));
+        let other = r#"{account="other",model="other",outcome="complete"} 4"#;
+        assert!(text.contains(&format!("gateway_spend_usd_total{other}")), "{text}");
+        assert!(text.contains(&format!("gateway_unpriced_calls_total{other}")), "{text}");
     }
 }

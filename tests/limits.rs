@@ -264,3 +264,33 @@ fn documents_are_applied_shown_and_refused_by_path() {
     );
     assert_eq!(ask("GET", "/llm-gateway/config/gateway-budget-config", &Value::Null).0, 404);
 }
+
+#[test]
+fn money_is_counted_by_the_models_prices() {
+    let fixture = Fixture::on(Provider::answering(CHAT_ANSWER), "");
+    let gateway = &fixture.gateway;
+    // A dollar for each token of input; the answer has 9 of them.
+    gateway.admin_ok(&[
+        "model",
+        "add",
+        "main/p",
+        "--model-id",
+        "up-model",
+        "--input-price",
+        "1000000",
+        "--output-price",
+        "0",
+    ]);
+    budgets(gateway, json!([{"id": "b", "when": {}, "limit_to": 18, "unit": "cost_per_week"}]));
+    for status in [200, 200, 429] {
+        let response = fixture.post("/v1/chat/completions", &chat("main/p", ""));
+        assert_eq!(response.status, status, "{}", response.text());
+    }
+    // A model without a price costs nothing that is known, and is refused like others.
+    assert_eq!(fixture.chat("").status, 429);
+    assert_eq!(used(gateway, "b"), [("all".to_owned(), "18".to_owned())]);
+    gateway.wait_for_usage("model", 2);
+    let home = fixture.gateway.kill();
+    let shown = home.admin_json(&["budget", "show", "b"]);
+    assert_eq!(rows(&shown)[0]["used"], json!(18));
+}

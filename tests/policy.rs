@@ -107,6 +107,9 @@ const ROWS: &[&str] = &[
     "DELETE /personal-access-tokens/{id} | another's",
     "GET /settings",
     "PATCH /settings",
+    "GET /catalog",
+    "PUT /catalog",
+    "DELETE /catalog",
     "POST /clock/reset",
     "GET /usage/report",
     "GET /llm-gateway/config/{type}",
@@ -485,6 +488,10 @@ impl Stage {
                 let id = self.fresh_token(if who == "app" { "nobody" } else { who }, own);
                 (format!("/personal-access-tokens/{id}"), Value::Null)
             }
+            ("PUT", "/catalog") => (
+                template.into(),
+                json!({"catalogue": {"date": "2026-01-31", "models": {"openai": {"m": {"input": "1"}}}}}),
+            ),
             ("PATCH", "/settings") => (template.into(), json!({"audit_retention_days": 365})),
             ("PUT", "/virtual-accounts") => (template.into(), virtual_account(&self.fresh())),
             ("GET", "/virtual-accounts/{id}") => ("/virtual-accounts/bystander-app".into(), Value::Null),

@@ -24,6 +24,8 @@ mod clock;
 mod domain;
 #[path = "../../src/id.rs"]
 mod id;
+#[path = "../../src/prices/mod.rs"]
+mod prices;
 #[path = "../relay/process.rs"]
 mod process;
 #[path = "../../src/seal.rs"]

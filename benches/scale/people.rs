@@ -157,8 +157,10 @@ impl People {
                         name: name.clone(),
                         model_id: format!("provider-model-{model:02}"),
                         types: BTreeSet::from([ModelType::Chat]),
-                        input_price: Some("2.5".into()),
-                        output_price: Some("10".into()),
+                        prices: crate::domain::ModelPrices::simple(
+                            crate::domain::Money::parse("2.5"),
+                            crate::domain::Money::parse("10"),
+                        ),
                         settings: crate::domain::ModelSettings::default(),
                         created_at: at,
                     };

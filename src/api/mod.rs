@@ -3,6 +3,7 @@
 mod account;
 mod apply;
 mod audit;
+mod catalogue;
 mod collaborator;
 mod directory;
 mod explain;
@@ -213,6 +214,8 @@ routes! {
     "/personal-access-tokens/revoke/all", "DELETE": "DELETE" Person personal_token::revoke_all;
     "/personal-access-tokens/{id}", "DELETE": "DELETE" Person personal_token::revoke;
     "/settings", "GET, PATCH": "GET" Person settings::show, "PATCH" Person settings::update;
+    "/catalog", "GET, PUT, DELETE":
+        "GET" Person catalogue::show, "PUT" Person catalogue::import, "DELETE" Person catalogue::reset;
     "/clock/reset", "POST": "POST" Person settings::reset_clock;
     "/audit", "GET": "GET" Person audit::list_all;
     "/audit/verify", "GET": "GET" Person audit::verify;

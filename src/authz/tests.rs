@@ -38,8 +38,7 @@ fn account(name: &str, models: &[&str]) -> ProviderAccount {
         name: ModelName::parse(name).unwrap(),
         model_id: name.into(),
         types: [crate::domain::ModelType::Chat].into(),
-        input_price: None,
-        output_price: None,
+        prices: crate::domain::ModelPrices::default(),
         settings: crate::domain::ModelSettings::default(),
         created_at: NOW,
     };

@@ -8,8 +8,8 @@ use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
 use super::{
-    apply, audit, budget, clock, config_file, explain, export, grant, model, provider, settings, team, token,
-    usage, user, virtual_account,
+    apply, audit, budget, catalogue, clock, config_file, explain, export, grant, model, provider, settings,
+    team, token, usage, user, virtual_account,
 };
 
 /// Administer a gateway: people, applications, provider accounts, who may use what, and what was used.
@@ -70,6 +70,7 @@ enum Noun {
     Grants(grant::Grants),
     Token(token::Token),
     VirtualAccount(virtual_account::VirtualAccount),
+    Catalog(catalogue::Catalog),
     Settings(settings::Settings),
     Clock(clock::Clock),
     Usage(usage::Usage),
@@ -130,6 +131,7 @@ impl Admin {
             Noun::Grants(verb) => verb.run(&open),
             Noun::Token(noun) => noun.run(&open),
             Noun::VirtualAccount(noun) => noun.run(&open),
+            Noun::Catalog(noun) => noun.run(&open),
             Noun::Settings(noun) => noun.run(&open),
             Noun::Clock(noun) => noun.run(&open),
             Noun::Usage(noun) => noun.run(&open),

@@ -6,6 +6,7 @@ mod apply;
 mod arguments;
 mod audit;
 mod budget;
+mod catalogue;
 mod check_config;
 mod client;
 mod clock;

@@ -1,7 +1,7 @@
 //! `gateway admin model`
 
 use argh::FromArgs;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::access;
 use super::admin::Open;
@@ -26,6 +26,7 @@ pub struct Model {
 
 #[derive(FromArgs)]
 #[argh(subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, once")]
 enum Verb {
     Add(Add),
     List(List),
@@ -63,6 +64,26 @@ struct Add {
     /// US dollars for a million output tokens
     #[argh(option, arg_name = "price")]
     output_price: Option<String>,
+
+    /// US dollars for a million input tokens read from a cache (default: as input)
+    #[argh(option, arg_name = "price")]
+    cached_price: Option<String>,
+
+    /// US dollars for a million input tokens written to a cache (default: as input)
+    #[argh(option, arg_name = "price")]
+    cache_write_price: Option<String>,
+
+    /// US dollars for a million output tokens of reasoning (default: as output)
+    #[argh(option, arg_name = "price")]
+    reasoning_price: Option<String>,
+
+    /// day from which these prices hold, such as 2026-01-31 (default: always)
+    #[argh(option, arg_name = "date")]
+    price_from: Option<String>,
+
+    /// take its prices from the catalogue of public prices (see 'gateway admin catalog')
+    #[argh(switch)]
+    public_cost: bool,
 
     /// family of models whose abilities it has, such as claude-opus-4.7 (default: by its id)
     #[argh(option, arg_name = "family")]
@@ -123,6 +144,33 @@ const COLUMNS: [Column; 5] = [
     Column { title: "OUTPUT-PRICE", cell: |model| text(model, &["/manifest/output_price"]) },
 ];
 
+/// What the options say of the model's cost.
+fn costs(verb: &Add) -> Result<Vec<Value>, Failure> {
+    let prices = [
+        ("input", &verb.input_price),
+        ("output", &verb.output_price),
+        ("cached", &verb.cached_price),
+        ("cache_write", &verb.cache_write_price),
+        ("reasoning", &verb.reasoning_price),
+    ];
+    let pair = |(name, price): (&str, &Option<String>)| Some((name.to_owned(), price.clone()?.into()));
+    let value: Map<String, Value> = prices.into_iter().filter_map(pair).collect();
+    let mut costs = Vec::new();
+    if !value.is_empty() {
+        let mut cost = json!({"metric": "per_million_tokens", "value": value});
+        if let (Value::Object(cost), Some(date)) = (&mut cost, &verb.price_from) {
+            cost.insert("from".to_owned(), date.as_str().into());
+        }
+        costs.push(cost);
+    } else if verb.price_from.is_some() {
+        return Err(Failure::Usage("--price-from needs a price, such as --input-price.".to_owned()));
+    }
+    if verb.public_cost {
+        costs.push(json!({"metric": "public_cost"}));
+    }
+    Ok(costs)
+}
+
 impl Model {
     /// Carries the verb out.
     ///
@@ -138,12 +186,11 @@ impl Model {
                     verb.types.split(',').map(|word| word.trim().replace('-', "_")).collect();
                 let mut manifest = Map::new();
                 manifest.insert("name".to_owned(), name.into());
-                manifest.insert("model_id".to_owned(), verb.model_id.into());
+                manifest.insert("model_id".to_owned(), verb.model_id.as_str().into());
                 manifest.insert("model_types".to_owned(), types.into());
-                for (key, price) in [("input_price", verb.input_price), ("output_price", verb.output_price)] {
-                    if let Some(price) = price {
-                        manifest.insert(key.to_owned(), price.into());
-                    }
+                let costs = costs(&verb)?;
+                if !costs.is_empty() {
+                    manifest.insert("cost".to_owned(), costs.into());
                 }
                 let words = [
                     ("family", verb.family),

@@ -37,6 +37,11 @@ impl Output {
         Self { format }
     }
 
+    /// Whether results are JSON.
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
     /// Writes text to standard output as it is.
     ///
     /// # Errors

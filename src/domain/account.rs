@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Money;
+use super::price::ModelPrices;
 use super::provider::ProviderType;
 use crate::clock::UnixMillis;
 use crate::id::{AccountName, ModelName};
@@ -30,7 +32,7 @@ pub enum ModelType {
 
 /// A model as callers name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "StoredModel")]
 pub struct Model {
     /// The part after the slash in `account/name`.
     pub name: ModelName,
@@ -38,15 +40,46 @@ pub struct Model {
     pub model_id: String,
     /// What it is for.
     pub types: BTreeSet<ModelType>,
-    /// US dollars for a million input tokens, as exact decimal text; `None` is unknown.
-    pub input_price: Option<String>,
-    /// US dollars for a million output tokens, as exact decimal text; `None` is unknown.
-    pub output_price: Option<String>,
+    /// What it costs.
+    pub prices: ModelPrices,
     /// What only some providers know.
     #[serde(default)]
     pub settings: ModelSettings,
     /// When it was added.
     pub created_at: UnixMillis,
+}
+
+/// A model as it is stored, or was before prices had dates.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredModel {
+    name: ModelName,
+    model_id: String,
+    types: BTreeSet<ModelType>,
+    #[serde(default)]
+    prices: ModelPrices,
+    /// US dollars for a million tokens, as decimal text.
+    #[serde(default)]
+    input_price: Option<Money>,
+    #[serde(default)]
+    output_price: Option<Money>,
+    #[serde(default)]
+    settings: ModelSettings,
+    created_at: UnixMillis,
+}
+
+impl From<StoredModel> for Model {
+    fn from(stored: StoredModel) -> Self {
+        let old = ModelPrices::simple(stored.input_price, stored.output_price);
+        Self {
+            name: stored.name,
+            model_id: stored.model_id,
+            types: stored.types,
+            prices: if stored.prices.is_unknown() { old } else { stored.prices },
+            settings: stored.settings,
+            created_at: stored.created_at,
+        }
+    }
 }
 
 /// What a model of some providers has besides. `None` is the account's, or the provider's default.
@@ -106,6 +139,8 @@ pub struct AccountSettings {
     pub api_version: Option<String>,
     /// What the provider can not do is dropped, and the answer says so, in place of a refusal.
     pub drop_unsupported: bool,
+    /// Percent off the public prices; `None`: nothing. From 0 to 100, with at most 4 digits behind the point.
+    pub discount_percent: Option<Money>,
     /// PEM certificates, the own one first, shown to the provider's server.
     pub client_certificate: Option<String>,
     /// The private key of the client certificate, sealed; never shown.

@@ -5,8 +5,8 @@ mod audit;
 mod credential;
 mod grant;
 mod limit;
-#[allow(dead_code, reason = "filled in by the commits that follow")]
 mod money;
+mod price;
 mod principal;
 mod provider;
 mod settings;
@@ -18,8 +18,8 @@ pub use audit::{AuditEntry, AuditSource};
 pub use credential::{AwsAccessKey, Credential};
 pub use grant::{Grant, GrantSource, Role, Target};
 pub use limit::{CountedPer, LimitConfig, LimitKind, LimitRule, LimitUnit, LimitWhen, Measure, Period};
-#[allow(unused_imports, reason = "filled in by the commits that follow")]
 pub use money::Money;
+pub use price::{ModelPrices, PriceEntry, Rates, Tier, Unit};
 pub use principal::{AutoRotate, Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};
 pub use provider::{NO_PLACE, Protocol, ProviderType};
 pub use settings::{AccountingFailure, Settings};

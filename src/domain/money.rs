@@ -20,6 +20,11 @@ impl Money {
     /// Nothing.
     pub const ZERO: Self = Self(0);
 
+    /// So many dollars.
+    pub fn whole(dollars: u32) -> Self {
+        Self(i128::from(dollars) * UNITS_PER_DOLLAR)
+    }
+
     /// Reads plain decimal text such as `0.25`; `None` when it is none, or has more than 18 digits behind the point.
     pub fn parse(text: &str) -> Option<Self> {
         let (sign, digits) = match text.strip_prefix('-') {
@@ -50,23 +55,39 @@ impl Money {
         Self(total.unwrap_or(MAX_UNITS).clamp(-MAX_UNITS, MAX_UNITS))
     }
 
+    /// The amount less so many percent, with at most 4 digits behind the point; exact as long as the amount has at
+    /// most 12, rounded towards zero beyond.
+    #[must_use]
+    pub fn less_percent(self, percent: Self) -> Self {
+        let per_million = percent.0 / (UNITS_PER_DOLLAR / 10_000);
+        self.for_count(u64::try_from(1_000_000 - per_million).unwrap_or(0))
+    }
+
+    /// Whether it has at most 12 digits behind the point, so that as the price of a million it is exact for each.
+    pub fn is_exact_for_one_of_a_million(self) -> bool {
+        self.0 % 1_000_000 == 0
+    }
+
     /// The sum, at most the end of the range.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0).clamp(-MAX_UNITS, MAX_UNITS))
     }
 
+    #[allow(dead_code, reason = "for the budgets and aggregates that follow")]
     /// The difference, at least the beginning of the range.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0).clamp(-MAX_UNITS, MAX_UNITS))
     }
 
+    #[allow(dead_code, reason = "for the budgets and aggregates that follow")]
     /// Units of 10^-18 dollars, for storage.
     pub fn units(self) -> i128 {
         self.0
     }
 
+    #[allow(dead_code, reason = "for the budgets and aggregates that follow")]
     /// From [`Money::units`].
     pub fn from_units(units: i128) -> Self {
         Self(units.clamp(-MAX_UNITS, MAX_UNITS))

@@ -10,7 +10,7 @@ use crate::clock::UnixMillis;
 use crate::domain::{Credential, Endpoint, Model, ModelServer, NO_PLACE, ProviderAccount, ProviderType};
 use crate::failure::Failure;
 use crate::id::ModelName;
-use crate::manifest::{self, AccountSpec, AuthSpec, MASK, ModelServerSpec, ModelSpec, Price};
+use crate::manifest::{self, AccountSpec, AuthSpec, MASK, ModelServerSpec, ModelSpec};
 use crate::secret::Secret;
 use crate::store::{Account, CLIENT_KEY_FIELD, CREDENTIAL_FIELD, model_credential_field};
 
@@ -156,8 +156,7 @@ impl Manage {
             name: name.clone(),
             model_id: spec.model_id.clone(),
             types: spec.types.clone(),
-            input_price: spec.input_price.as_ref().map(Price::per_million).transpose()?,
-            output_price: spec.output_price.as_ref().map(Price::per_million).transpose()?,
+            prices: spec.prices.clone(),
             settings,
             created_at: now,
         };

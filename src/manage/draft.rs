@@ -232,7 +232,7 @@ impl Audited for ProviderAccount {
             .map(|model| {
                 json!({
                     "name": model.name, "modelId": model.model_id, "types": model.types,
-                    "inputPrice": model.input_price, "outputPrice": model.output_price,
+                    "prices": model.prices,
                     "settings": audited_model_settings(&model.settings),
                 })
             })
@@ -244,7 +244,8 @@ impl Audited for ProviderAccount {
             "caCertificates": self.ca_certificates, "models": models,
             "settings": {
                 "region": settings.region, "projectId": settings.project_id, "apiVersion": settings.api_version,
-                "dropUnsupported": settings.drop_unsupported, "clientCertificate": settings.client_certificate,
+                "dropUnsupported": settings.drop_unsupported,
+                "discountPercent": settings.discount_percent, "clientCertificate": settings.client_certificate,
                 "auth": settings.auth_shape,
             },
         })

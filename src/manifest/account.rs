@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::auth::{self, TlsSpec};
 use super::fields::Fields;
-use super::price::Price;
+use super::price;
 use super::read::bounded;
 use super::{AccountSpec, ModelServerSpec, ModelSpec};
 use crate::domain::{ModelSettings, ModelType, ProviderType};
@@ -131,6 +131,7 @@ pub(super) fn account(fields: &mut Fields, word: &str) -> Result<AccountSpec> {
         },
         api_version: api_version(fields, provider)?,
         drop_unsupported: fields.flag("drop_unsupported")?,
+        discount_percent: price::discount(fields)?,
         client_certificate: tls.client_certificate,
         client_key: tls.client_key,
         headers: fields.map("headers")?.unwrap_or_default(),
@@ -138,7 +139,7 @@ pub(super) fn account(fields: &mut Fields, word: &str) -> Result<AccountSpec> {
         models,
         collaborators,
     };
-    fields.ignore(&["ownedBy", "discount_percent"]);
+    fields.ignore(&["ownedBy"]);
     Ok(spec)
 }
 
@@ -294,37 +295,13 @@ pub fn model(mut manifest: Fields, provider: ProviderType, typed: bool) -> Resul
         };
         types.insert(known.map_err(unknown)?);
     }
-    let (cost_input, cost_output) = match manifest.object("cost")? {
-        None => (None, None),
-        Some(cost) => prices(cost)?,
-    };
-    let input_price = manifest.decimal("input_price")?.map(Price::PerMillion);
-    let output_price = manifest.decimal("output_price")?.map(Price::PerMillion);
-    for (name, own, cost) in
-        [("input_price", &input_price, &cost_input), ("output_price", &output_price, &cost_output)]
-    {
-        if let (Some(own), Some(cost)) = (own, cost)
-            && own.per_million()? != cost.per_million()?
-        {
-            return Err(manifest.refusal(name, "says another price than 'cost'"));
-        }
-    }
+    let prices = price::prices(&mut manifest)?;
     let authorized_subjects = manifest.texts("authorized_subjects")?;
     bounded(&manifest, "authorized_subjects", authorized_subjects.as_deref().unwrap_or_default())?;
     let settings = model_settings(&mut manifest, provider)?;
     let server = if self_hosted { server(&mut manifest)? } else { None };
     manifest.finish()?;
-    Ok(ModelSpec {
-        name,
-        provider,
-        model_id,
-        types,
-        input_price: input_price.or(cost_input),
-        output_price: output_price.or(cost_output),
-        authorized_subjects,
-        settings,
-        server,
-    })
+    Ok(ModelSpec { name, provider, model_id, types, prices, authorized_subjects, settings, server })
 }
 
 fn one_of(fields: &mut Fields, name: &str, words: &[&str]) -> Result<Option<String>> {
@@ -384,48 +361,4 @@ fn server(fields: &mut Fields) -> Result<Option<ModelServerSpec>> {
     };
     let headers: BTreeMap<String, String> = fields.map("headers")?.unwrap_or_default();
     Ok(Some(ModelServerSpec { base_url, auth, headers, ca_certificates: tls.ca_certificates }))
-}
-
-fn prices(mut cost: Fields) -> Result<(Option<Price>, Option<Price>)> {
-    let metric = cost.required_text("metric")?;
-    let prices = match metric.as_str() {
-        // There is no public price list here: the price is unknown.
-        "public_cost" => {
-            cost.ignore(&["value"]);
-            (None, None)
-        }
-        "per_1000_tokens" => {
-            let Some(mut value) = cost.object("value")? else {
-                return Err(cost.refusal("value", "is missing"));
-            };
-            let (input, output) = (value.decimal("input")?, value.decimal("output")?);
-            let (Some(input), Some(output)) = (input, output) else {
-                return Err(value.refusal("input", "and 'output' must both be there"));
-            };
-            value.ignore(&[
-                "cache_read",
-                "cache_write",
-                "input_tiers",
-                "output_tiers",
-                "cache_read_tiers",
-                "cache_write_tiers",
-            ]);
-            value.finish()?;
-            (Some(Price::PerThousand(input)), Some(Price::PerThousand(output)))
-        }
-        "per_1000_embedding_tokens" => (cost.decimal("value")?.map(Price::PerThousand), None),
-        // Kept and shown; calls of these kinds are not priced.
-        "per_million_characters" | "per_minute_of_audio" | "per_1000_pages" => {
-            cost.ignore(&["value"]);
-            (None, None)
-        }
-        _ => {
-            return Err(cost.refusal(
-                "metric",
-                "must be 'per_1000_tokens', 'per_1000_embedding_tokens', 'per_million_characters', 'per_minute_of_audio', 'per_1000_pages' or 'public_cost'",
-            ));
-        }
-    };
-    cost.finish()?;
-    Ok(prices)
 }

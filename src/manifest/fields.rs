@@ -330,6 +330,17 @@ impl Fields {
         }
     }
 
+    /// An object, or a list of them; absent is none.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn one_or_more(&mut self, name: &str) -> Result<Vec<Self>, Failure> {
+        if matches!(self.map.get(name), Some(Value::Array(_))) {
+            return Ok(self.objects(name)?.unwrap_or_default());
+        }
+        Ok(self.object(name)?.into_iter().collect())
+    }
+
     /// A list of objects.
     ///
     /// # Errors

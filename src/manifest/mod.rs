@@ -11,7 +11,6 @@ mod write;
 
 pub use account::{WRONG_REGION, azure_endpoint, is_path_word, is_region, model, ollama_host};
 pub use auth::{AuthSpec, auth, key_shape, takes_key};
-pub use price::{Price, per_thousand};
 pub use read::{accounting_failure, kind_of, read};
 pub use write::{
     AccountAccess, account, model_manifest, role_binding, settings, team, user, virtual_account,
@@ -23,7 +22,8 @@ use serde_json::Value;
 
 use crate::clock::UnixMillis;
 use crate::domain::{
-    AccountingFailure, AutoRotate, LimitKind, LimitRule, ModelSettings, ModelType, ProviderType, TenantRole,
+    AccountingFailure, AutoRotate, LimitKind, LimitRule, ModelPrices, ModelSettings, ModelType, Money,
+    ProviderType, TenantRole,
 };
 use crate::secret::Secret;
 
@@ -115,6 +115,8 @@ pub struct AccountSpec {
     pub api_version: Option<String>,
     /// What the provider can not do is dropped.
     pub drop_unsupported: bool,
+    /// Percent off the public prices.
+    pub discount_percent: Option<Money>,
     /// PEM.
     pub client_certificate: Option<String>,
     /// PEM; `None` keeps the stored one, of the same certificate.
@@ -138,10 +140,8 @@ pub struct ModelSpec {
     pub model_id: String,
     /// What it is for.
     pub types: BTreeSet<ModelType>,
-    /// What a million input tokens cost.
-    pub input_price: Option<Price>,
-    /// What a million output tokens cost.
-    pub output_price: Option<Price>,
+    /// What it costs.
+    pub prices: ModelPrices,
     /// Who may use it besides those who may use the account; `None` leaves that as it is.
     pub authorized_subjects: Option<Vec<String>>,
     /// The type of account that it was written for.

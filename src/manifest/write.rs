@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Map, Value, json};
 
 use super::auth::key_shape;
-use super::{MASK, Permission, Price, per_thousand};
+use super::{MASK, Permission, price};
 use crate::clock::UnixMillis;
 use crate::domain::{
     Model, ModelSettings, ProviderAccount, ProviderType, Role, Settings, Subject, Team, User, VirtualAccount,
@@ -76,22 +76,7 @@ pub fn model_manifest(provider: ProviderType, model: &Model) -> Value {
         let id = if provider == ProviderType::SelfHostedModel { "hosted_model_name" } else { "model_id" };
         fields.insert(id.into(), model.model_id.as_str().into());
         model_settings(fields, &model.settings);
-        // The contract's prices are numbers for a thousand tokens; ours are exact text for a million. A price
-        // that no such number says exactly is said in our way only.
-        let number = |price: &Option<String>| -> Option<Number> {
-            let number = Number::from_f64(per_thousand(price.as_deref()?)?.parse().ok()?)?;
-            let back = Price::PerThousand(number.to_string()).per_million().ok()?;
-            (Some(&back) == price.as_ref()).then_some(number)
-        };
-        if let (Some(input), Some(output)) = (number(&model.input_price), number(&model.output_price)) {
-            let cost = json!({"metric": "per_1000_tokens", "value": {"input": input, "output": output}});
-            fields.insert("cost".into(), cost);
-        }
-        for (name, price) in [("input_price", &model.input_price), ("output_price", &model.output_price)] {
-            if let Some(price) = price {
-                fields.insert(name.into(), price.as_str().into());
-            }
-        }
+        price::write(&model.prices, fields);
     }
     manifest
 }
@@ -154,7 +139,12 @@ pub fn account(account: &ProviderAccount, access: &AccountAccess, masked_key: bo
             pairs.map(|(subject, role)| json!({"subject": subject, "role_id": role.as_str()})).collect();
         document.insert("collaborators".into(), list.into());
     }
-    keep(&mut document, account.manifest.as_ref(), &["ownedBy", "discount_percent"]);
+    keep(&mut document, account.manifest.as_ref(), &["ownedBy"]);
+    if let Some(percent) = account.settings.discount_percent {
+        // As it was written, mostly a number, where that says the same.
+        document.insert("discount_percent".into(), percent.to_string().into());
+        keep(&mut document, account.manifest.as_ref(), &["discount_percent"]);
+    }
     document.into()
 }
 

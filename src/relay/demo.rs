@@ -107,6 +107,7 @@ pub(super) fn answer(
         head.line(b"content-type", b"application/json");
         let length = u64::try_from(body.len()).unwrap_or(0);
         let after = answer.frame(&mut head, Framing::Length(length));
+        meter.answer_bytes(body.len());
         return Ok(match connection.write(&[&head.finish(), body.as_bytes()]) {
             Ok(()) => {
                 meter.outcome(Outcome::Complete);
@@ -141,6 +142,7 @@ pub(super) fn answer(
         if write_event(connection, framing, &event).is_err() {
             return Ok(gone(meter));
         }
+        meter.answer_bytes(event.len() + "data: \n\n".len());
     }
     if framing == Framing::Chunked && connection.write(&[b"0\r\n\r\n"]).is_err() {
         return Ok(gone(meter));

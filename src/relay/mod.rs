@@ -25,7 +25,7 @@ pub use headers::sane_request_id;
 
 use crate::authz::Permit;
 use crate::clock::{UnixMillis, monotonic_ms};
-use crate::domain::{AccountingFailure, Model, Money, Outcome, Principal, TokenCounts};
+use crate::domain::{AccountingFailure, Outcome, Principal, TokenCounts};
 use crate::failure::Failure;
 use crate::http::{
     AnswerHead, BodyBudget, BodyLength, BufferedBody, Connection, HeadError, Headers, Limits, ReadError,
@@ -39,7 +39,7 @@ use crate::upstream::{Exchange, UpstreamError, Upstreams};
 use crate::usage::Usage;
 use crate::wire::multipart;
 use crate::wire::request::{self, Edit, Inspected};
-use crate::{authn, authz, catalog};
+use crate::{authn, authz, catalog, prices};
 use meter::{Meter, MeteredCall};
 use outgoing::Outgoing;
 use plan::Plan;
@@ -235,7 +235,9 @@ impl Relay {
                 endpoint: endpoint.path,
                 metadata,
                 started_ms,
-                request_bytes: call.body.bytes.len(),
+                body: &call.body.bytes,
+                model_asked: &call.model,
+                world: &world,
                 estimates: endpoint.counts_tokens,
             },
         );
@@ -259,6 +261,7 @@ impl Relay {
         let result = result.map_err(|refusal| {
             if let Some(failure) = &refusal.failure {
                 meter.refused(failure.status(), failure.message().into_owned());
+                meter.failure(failure);
             }
             Refusal { resolved_model: Some(resolved_model), ..refusal }
         });
@@ -284,7 +287,10 @@ impl Relay {
             let input = u64::try_from(call.body.bytes.len()).unwrap_or(u64::MAX) / 4;
             Some((facts, Estimate { input, output }))
         };
-        let cost = |tokens: &TokenCounts| estimated_cost(model?, tokens);
+        let account = &permit.route().account.spec;
+        let cost = |tokens: &TokenCounts| {
+            prices::cost(account, model?, world.catalogue(), UnixMillis::now(), tokens)
+        };
         let accounting = Accounting {
             fails: self.usage.is_failing(),
             is_needed: world.settings().limits_when_accounting_fails == AccountingFailure::Refuse,
@@ -436,15 +442,6 @@ impl Relay {
         }
         held
     }
-}
-
-/// What a call is thought to cost, for its reservation; `None`: no price is known.
-fn estimated_cost(model: &Model, tokens: &TokenCounts) -> Option<Money> {
-    let part = |price: Option<&String>, count| Some(Money::parse(price?)?.for_count(count));
-    Some(
-        part(model.input_price.as_ref(), tokens.input)?
-            .plus(part(model.output_price.as_ref(), tokens.output)?),
-    )
 }
 
 /// What both ways of bringing an answer back need.

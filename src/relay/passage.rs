@@ -65,7 +65,7 @@ impl Passage for Relayed {
                     if let Some(tokens) = self.reader.take_tokens() {
                         meter.tokens(tokens);
                     }
-                    meter.output_piece();
+                    meter.output_piece(self.reader.kind(), piece);
                     out.extend_from_slice(piece);
                 }
             }
@@ -133,7 +133,7 @@ fn take(event: &[u8], reader: &mut EventReader, out: &mut Vec<u8>, meter: &mut M
         Verdict::Hide => {}
         Verdict::Pass { is_output } => {
             if is_output {
-                meter.output_piece();
+                meter.output_piece(reader.kind(), event);
             }
             if let Some(event) = sse::without_id_and_retry(event) {
                 out.extend_from_slice(&event);
@@ -163,9 +163,8 @@ impl Translated {
         if let Some(tokens) = self.translation.take_tokens() {
             meter.tokens(tokens.counts());
         }
-        for _ in 0..self.translation.take_output_pieces() {
-            meter.output_piece();
-        }
+        let (pieces, text) = self.translation.take_output();
+        meter.output_so_far(pieces, text);
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn relay(
     if let Some(scanner) = &mut scanner {
         scanner.feed(&held);
     }
-    onward.meter.answer_bytes(held.len());
+    onward.meter.answer_piece(&held);
     let mut head = head.finish();
     let mut prefix = held;
     loop {
@@ -63,7 +63,7 @@ pub(super) fn relay(
         // A look ahead, so that the end goes out with the last bytes.
         let ahead = exchange.ready();
         let bytes = piece.as_ref().map_or(&[][..], |range| exchange.bytes(range));
-        onward.meter.answer_bytes(bytes.len());
+        onward.meter.answer_piece(bytes);
         onward.arm_for_caller(connection);
         if write(connection, framing, &head, &prefix, bytes, ahead == Ok(Ready::Complete)).is_err() {
             onward.meter.outcome(unwritten(connection));
@@ -84,7 +84,10 @@ pub(super) fn relay(
             Ok(next) => piece = next,
             Err(error) => {
                 // A short body or a missing last chunk is how a caller sees that the answer is not whole.
-                let (_, outcome) = upstream_failure(ended_by(connection, error), &onward.account);
+                let (failure, outcome) = upstream_failure(ended_by(connection, error), &onward.account);
+                if let Some(failure) = &failure {
+                    onward.meter.failure(failure);
+                }
                 onward.meter.outcome(outcome);
                 return Ok(After::Abort);
             }

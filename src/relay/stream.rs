@@ -74,6 +74,7 @@ pub(super) fn relay(
             exchange.abandon();
             return Ok(After::Abort);
         }
+        onward.meter.answer_bytes(out.len());
         head.clear();
         out.clear();
         if ends {
@@ -119,6 +120,7 @@ fn refused_in_stream(
     let length = u64::try_from(error.body.len()).unwrap_or(u64::MAX);
     let after = onward.answer.frame(&mut head, Framing::Length(length));
     onward.arm_for_caller(connection);
+    onward.meter.answer_bytes(error.body.len());
     match connection.write(&[&head.finish(), &error.body]) {
         Ok(()) => Ok(after),
         Err(_) => Ok(After::Abort),
@@ -141,8 +143,10 @@ fn broken(
     let Some(failure) = failure else { return After::Abort };
     let mut out = unwritten;
     if !was_whole {
+        onward.meter.failure(&failure);
         passage.last_words(&failure, &mut out);
     }
+    onward.meter.answer_bytes(out.len());
     // What cut the call must not cut its last words.
     connection.watch().clear_cut();
     connection.watch().arm(LAST_WORDS_MS);

@@ -194,6 +194,7 @@ pub(super) fn provider_error(
     let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
     let after = onward.answer.frame(&mut head, Framing::Length(length));
     onward.arm_for_caller(connection);
+    onward.meter.answer_bytes(body.len());
     let written = connection.write(&[&head.finish(), &body]);
     onward.relay.upstreams.keep(exchange);
     Ok(if written.is_ok() { after } else { After::Abort })
@@ -239,7 +240,7 @@ pub(super) fn write_json(
     text: &[u8],
 ) -> Result<After, Refusal> {
     onward.meter.status(200);
-    onward.meter.answer_bytes(text.len());
+    onward.meter.answer_piece(text);
     let mut head = onward.begin_answer(200, &exchange.head().headers, "application/json");
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
     let after = onward.answer.frame(&mut head, Framing::Length(length));

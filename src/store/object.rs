@@ -6,6 +6,7 @@ use super::audit::AuditHead;
 use crate::domain::{
     AuditEntry, Grant, LimitConfig, LimitKind, ProviderAccount, Settings, Team, Token, User, VirtualAccount,
 };
+use crate::prices::Catalogue;
 
 /// The place of an object: `kind/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +53,11 @@ impl Key {
         Self(format!("limits/{}", kind.as_str()))
     }
 
+    /// `catalogue/prices`
+    pub fn catalogue() -> Self {
+        Self("catalogue/prices".to_owned())
+    }
+
     /// `role-binding/NAME`: no object is stored there; the audit log names it.
     pub fn role_binding(name: &str) -> Self {
         Self(format!("role-binding/{name}"))
@@ -77,6 +83,7 @@ pub enum Object {
     Grant(Grant),
     Settings(Settings),
     Limits(LimitConfig),
+    Catalogue(Catalogue),
 }
 
 impl Object {
@@ -91,6 +98,7 @@ impl Object {
             Self::Grant(grant) => Key::grant(grant),
             Self::Settings(_) => Key::settings(),
             Self::Limits(config) => Key::limits(config.kind),
+            Self::Catalogue(_) => Key::catalogue(),
         }
     }
 }

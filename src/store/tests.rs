@@ -125,8 +125,7 @@ fn everything() -> Vec<Object> {
                     name: ModelName::parse("m/1").unwrap(),
                     model_id: "m".to_owned(),
                     types: BTreeSet::from([ModelType::Chat]),
-                    input_price: Some("0.15".to_owned()),
-                    output_price: None,
+                    prices: crate::domain::ModelPrices::simple(crate::domain::Money::parse("0.15"), None),
                     settings: crate::domain::ModelSettings::default(),
                     created_at: UnixMillis(1),
                 },
@@ -178,6 +177,8 @@ fn an_account_of_an_older_store_is_read() {
     let account = world.account("main").unwrap();
     assert_eq!(account.api_key().unwrap().expose(), "sk-1");
     assert!(account.overlays.is_empty() && account.client_key.is_none());
+    let prices = crate::domain::ModelPrices::simple(crate::domain::Money::parse("0.15"), None);
+    assert_eq!(account.spec.models.values().next().unwrap().prices, prices);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::domain::{
     Grant, LimitConfig, LimitKind, Owner, Settings, Subject, Team, Token, User, VirtualAccount,
 };
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
+use crate::prices::Catalogue;
 use crate::seal::{MasterKey, SealError};
 
 /// A value and the revision of the commit that last wrote it.
@@ -84,6 +85,19 @@ pub struct World {
     grants: Named<Subject, Arc<GrantsOf>>,
     settings: Versioned<Settings>,
     limits: OrdMap<LimitKind, Versioned<LimitConfig>>,
+    /// None: the one that is built in.
+    catalogue: Option<Versioned<Catalogue>>,
+    built_in: BuiltIn,
+}
+
+/// The catalogue of prices that the gateway comes with.
+#[derive(Clone, Debug)]
+struct BuiltIn(Arc<Catalogue>);
+
+impl Default for BuiltIn {
+    fn default() -> Self {
+        Self(Catalogue::built_in())
+    }
 }
 
 impl<T: Default> Default for Versioned<T> {
@@ -96,6 +110,16 @@ impl World {
     /// The revision of the commit that made this state.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// The catalogue of public prices.
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        self.catalogue.as_ref().map_or(&self.built_in.0, |imported| &imported.value)
+    }
+
+    /// The imported catalogue, if there is one.
+    pub fn imported_catalogue(&self) -> Option<&Versioned<Catalogue>> {
+        self.catalogue.as_ref()
     }
 
     /// A user by email.
@@ -226,6 +250,7 @@ impl World {
             }
             "settings" => Some(self.settings.revision).filter(|revision| *revision > 0),
             "limits" => self.limits.get(&LimitKind::parse(name)?).map(|config| config.revision),
+            "catalogue" => self.catalogue.as_ref().map(|catalogue| catalogue.revision),
             _ => None,
         }
     }
@@ -291,6 +316,9 @@ impl World {
             Object::Limits(config) => {
                 self.limits.insert(config.kind, Versioned { revision, value: Arc::new(config) });
             }
+            Object::Catalogue(catalogue) => {
+                self.catalogue = Some(Versioned { revision, value: Arc::new(catalogue) });
+            }
             Object::Grant(mut grant) => {
                 self.share_names(&mut grant);
                 let subject = grant.subject.clone();
@@ -339,6 +367,7 @@ impl World {
                     self.limits.remove(&kind);
                 }
             }
+            "catalogue" => self.catalogue = None,
             "grant" => {
                 let Some(Ok(subject)) = name.split('|').next().map(Subject::parse) else { return };
                 if self.grants.get(&subject).is_none() {

@@ -7,6 +7,7 @@ use super::front::responses::Echo;
 use super::{Identity, ReplyContext, Tokens};
 use crate::http::eventstream::Decoder;
 use crate::http::sse::{self, EventSplitter};
+use crate::wire::tokens::Estimate;
 
 /// Translates one stream. What it holds back is bounded by the largest event that it was told of.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ struct State {
     /// Since the last look.
     tokens: Option<Tokens>,
     output_pieces: u64,
+    /// Of all the output so far.
+    text: Estimate,
 }
 
 impl Translation {
@@ -138,9 +141,9 @@ impl Translation {
         self.state.tokens.take()
     }
 
-    /// Pieces of output that came since the last call.
-    pub fn take_output_pieces(&mut self) -> u64 {
-        std::mem::take(&mut self.state.output_pieces)
+    /// Pieces of output that came since the last call, and what the text of all of them comes to.
+    pub fn take_output(&mut self) -> (u64, Estimate) {
+        (std::mem::take(&mut self.state.output_pieces), self.state.text)
     }
 }
 
@@ -170,11 +173,15 @@ impl State {
                 self.begun = true;
                 self.finished = true;
             }
-            Event::Text { .. }
-            | Event::Refusal { .. }
-            | Event::Thinking { .. }
-            | Event::ToolArguments { .. }
-            | Event::RedactedThinking { .. } => {
+            Event::Text { text, .. }
+            | Event::Refusal { text, .. }
+            | Event::Thinking { text, .. }
+            | Event::ToolArguments { fragment: text, .. } => {
+                self.begun = true;
+                self.output_pieces += 1;
+                self.text.push(text);
+            }
+            Event::RedactedThinking { .. } => {
                 self.begun = true;
                 self.output_pieces += 1;
             }

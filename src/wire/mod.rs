@@ -4,4 +4,5 @@
 pub mod events;
 pub mod multipart;
 pub mod request;
+pub mod tokens;
 pub mod usage;

@@ -63,12 +63,13 @@ pub fn parse(json: &[u8]) -> Option<TokenCounts> {
         d.reasoning_tokens.or(d.thinking_tokens)
     }))
     .unwrap_or(0);
+    // Servers were seen that report more cached than prompt tokens.
+    let cached = cached.min(input);
     Some(TokenCounts {
         input,
         output,
-        // Servers were seen that report more cached than prompt tokens.
-        cached: cached.min(input),
-        cache_write: 0,
+        cached,
+        cache_write: written.min(input.saturating_sub(cached)),
         reasoning: reasoning.min(output),
         origin: TokenOrigin::Reported,
     })

@@ -153,6 +153,13 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("DELETE", "/personal-access-tokens/{app}", Value::Null),
         ("GET", "/settings", Value::Null),
         ("PATCH", "/settings", json!({"pat_may_mint": true})),
+        ("GET", "/catalog", Value::Null),
+        (
+            "PUT",
+            "/catalog",
+            json!({"catalogue": {"date": "2026-01-31", "models": {"openai": {"m": {"input": "1"}}}}}),
+        ),
+        ("DELETE", "/catalog", Value::Null),
         ("POST", "/clock/reset", Value::Null),
         ("GET", "/usage/report", Value::Null),
         ("GET", "/llm-gateway/config/gateway-budget-config", Value::Null),

@@ -110,6 +110,11 @@ impl EventReader {
         }
     }
 
+    /// Whose events they are.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Reads an event.
     pub fn read(&mut self, event: &[u8]) -> Verdict {
         let pass = Verdict::Pass { is_output: false };
