@@ -34,6 +34,19 @@ pub fn anthropic_kind(status: u16) -> &'static str {
     }
 }
 
+/// A budget or a rate limit refuses a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitRefusal {
+    /// A budget; else a rate limit.
+    pub is_budget: bool,
+    /// Which rule of whose, in one sentence.
+    pub message: String,
+    /// From when on it may be tried again.
+    pub retry_after_seconds: u64,
+    /// `x-ratelimit-` lines.
+    pub lines: Vec<(&'static str, String)>,
+}
+
 /// A refusal or failure, with the sentence that the caller may read. Nothing internal goes into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -89,6 +102,8 @@ pub enum Failure {
     NotImplemented(Cow<'static, str>),
     /// The gateway has no room or is shutting down.
     Unavailable(Cow<'static, str>),
+    /// A budget or a rate limit.
+    LimitReached(Box<LimitRefusal>),
     /// Only HTTP/1.0 and HTTP/1.1 are spoken.
     VersionNotSupported,
     /// Something broke inside; the log has the details under the request id.
@@ -145,6 +160,8 @@ pub struct Rendered {
     pub body: String,
     /// One more header, where the status wants one.
     pub header: Option<(&'static str, &'static str)>,
+    /// Lines with values of their own.
+    pub lines: Vec<(&'static str, String)>,
 }
 
 impl Failure {
@@ -165,6 +182,7 @@ impl Failure {
             Self::UnsupportedMediaType(_) => 415,
             Self::ExpectationFailed => 417,
             Self::Unprocessable(_) => 422,
+            Self::LimitReached(_) => 429,
             Self::HeadTooLarge => 431,
             Self::Internal => 500,
             Self::NotImplemented(_) => 501,
@@ -195,6 +213,7 @@ impl Failure {
             | Self::Unavailable(text) => text.clone(),
             Self::InvalidField { field, message } if message.contains(field.as_str()) => message.clone().into(),
             Self::InvalidField { field, message } => format!("{field}: {message}").into(),
+            Self::LimitReached(refusal) => refusal.message.clone().into(),
             Self::Unauthenticated => {
                 "Unauthorized: send a valid gateway token as 'Authorization: Bearer tfy_...'".into()
             }
@@ -255,6 +274,8 @@ impl Failure {
             | Self::UpstreamTimeout { .. }
             | Self::UpstreamBroken { .. } => "APIError",
             Self::Internal | Self::Unavailable(_) => "ServerError",
+            Self::LimitReached(refusal) if refusal.is_budget => "BudgetExceededError",
+            Self::LimitReached(_) => "RateLimitError",
             _ => "InvalidRequestError",
         }
     }
@@ -316,7 +337,12 @@ impl Failure {
             Self::Unavailable(_) => Some(("retry-after", "1")),
             _ => None,
         };
-        Rendered { status: self.status(), body: body.to_string(), header }
+        let mut lines = Vec::new();
+        if let Self::LimitReached(refusal) = self {
+            lines.push(("retry-after", refusal.retry_after_seconds.to_string()));
+            lines.extend(refusal.lines.iter().cloned());
+        }
+        Rendered { status: self.status(), body: body.to_string(), header, lines }
     }
 }
 

@@ -12,6 +12,7 @@ mod domain;
 mod failure;
 mod http;
 mod id;
+mod limits;
 mod logging;
 mod manage;
 mod manifest;

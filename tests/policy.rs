@@ -113,6 +113,12 @@ const ROWS: &[&str] = &[
     "POST /clock/reset",
     "GET /usage/report",
     "GET /usage/export",
+    "GET /llm-gateway/config/{type}",
+    "GET /llm-gateway/budgets",
+    "PUT /llm-gateway/budgets",
+    "GET /llm-gateway/budgets/my-usage",
+    "GET /llm-gateway/budgets/{id}",
+    "GET /llm-gateway/budgets/{id}/leaderboard",
     "GET /openapi.json",
     "POST /users/invite",
     "GET /x/users/info",
@@ -570,6 +576,17 @@ impl Stage {
                 (format!("/explain?subject={subject}&model={account}/m"), Value::Null)
             }
             ("GET", "/usage/report") => ("/usage/report?by=user,model".into(), Value::Null),
+            ("GET", "/llm-gateway/config/{type}") => {
+                ("/llm-gateway/config/gateway-budget-config".into(), Value::Null)
+            }
+            ("PUT", "/llm-gateway/budgets") => (
+                "/llm-gateway/budgets".into(),
+                json!({"manifest": {"type": "gateway-budget-config", "name": "b", "rules": []}}),
+            ),
+            ("GET", "/llm-gateway/budgets/{id}") => ("/llm-gateway/budgets/none".into(), Value::Null),
+            ("GET", "/llm-gateway/budgets/{id}/leaderboard") => {
+                ("/llm-gateway/budgets/none/leaderboard".into(), Value::Null)
+            }
             ("GET", "/provider-integrations") => ("/provider-integrations?type=model".into(), Value::Null),
             _ => (template.to_owned(), Value::Null),
         }

@@ -20,6 +20,7 @@ fn object(call: &Call, principal: &Principal, outcome: &Outcome) -> Value {
         Shown::Account(one) => account::shape(call, one),
         Shown::VirtualAccount(one) => virtual_account::shape(call, one),
         Shown::Settings(one) => manifest::settings(one),
+        Shown::Limits(one) => super::limits::shape(call, one),
         Shown::RoleBinding(manifest) => json!({
             "name": manifest.get("name"),
             "accountId": call.manage.tenant,

@@ -8,6 +8,7 @@ mod collaborator;
 mod directory;
 mod explain;
 mod grant;
+mod limits;
 mod openapi;
 mod personal_token;
 mod query;
@@ -237,6 +238,11 @@ routes! {
     "/audit", "GET": "GET" Person audit::list_all;
     "/audit/verify", "GET": "GET" Person audit::verify;
     "/explain", "GET": "GET" Person explain::show;
+    "/llm-gateway/config/{type}", "GET": "GET" Person limits::config;
+    "/llm-gateway/budgets", "GET, PUT": "GET" Person limits::list_all, "PUT" Person limits::put;
+    "/llm-gateway/budgets/my-usage", "GET": "GET" Token limits::my_usage;
+    "/llm-gateway/budgets/{id}", "GET": "GET" Person limits::show;
+    "/llm-gateway/budgets/{id}/leaderboard", "GET": "GET" Person limits::leaderboard;
     "/usage/report", "GET": "GET" Person usage::report;
     "/usage/export", "GET": "GET" Export usage::export;
 }

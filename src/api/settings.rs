@@ -12,6 +12,7 @@ fn shape(settings: &Settings) -> Value {
         "pat_max_validity_days": settings.pat_max_validity_days,
         "pat_may_mint": settings.pat_may_mint,
         "audit_retention_days": settings.audit_retention_days,
+        "limits_when_accounting_fails": settings.limits_when_accounting_fails,
     })
 }
 
@@ -31,6 +32,7 @@ pub fn update(call: &Call, principal: &Principal) -> Result {
         pat_max_validity_days: bound(&mut fields, "pat_max_validity_days")?,
         pat_may_mint: if fields.has("pat_may_mint") { Some(fields.flag("pat_may_mint")?) } else { None },
         audit_retention_days: bound(&mut fields, "audit_retention_days")?,
+        limits_when_accounting_fails: crate::manifest::accounting_failure(&mut fields)?,
         yes: fields.flag("yes")?,
         dry_run: fields.flag("dryRun")?,
     };

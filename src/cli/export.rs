@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::admin::Open;
 use super::failure::Failure;
 use super::input::path;
+use crate::domain::LimitKind;
 
 /// Print a manifest that makes the same again when it is applied; secrets are left out.
 #[derive(FromArgs)]
@@ -23,7 +24,8 @@ use super::input::path;
     note = "A second application with the same access: export its virtual account, change the name, apply."
 )]
 pub struct Export {
-    /// KIND/NAME: user, team, provider-account or virtual-account; or settings
+    /// KIND/NAME: user, team, provider-account or virtual-account; or settings,
+    /// gateway-budget-config or gateway-rate-limiting-config
     #[argh(positional)]
     object: String,
 }
@@ -38,6 +40,7 @@ impl Export {
             Some(parts) => parts,
             // There is only one.
             None if self.object == "settings" => ("settings", "settings"),
+            None if LimitKind::parse(&self.object).is_some() => (self.object.as_str(), self.object.as_str()),
             None => return Err(Failure::Usage(format!("Write '{}' as KIND/NAME.", self.object))),
         };
         let path = path(&["manifests", kind, name])?;

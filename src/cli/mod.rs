@@ -5,6 +5,7 @@ mod admin;
 mod apply;
 mod arguments;
 mod audit;
+mod budget;
 mod catalogue;
 mod check_config;
 mod client;

@@ -17,7 +17,8 @@ use super::output::{Column, text};
     {command_name} set pat_max_validity_days none",
     note = "pat_max_validity_days: days after its creation on which a personal access token ends at the latest (none: no bound).",
     note = "pat_may_mint: whether someone who shows a personal access token may make others with it (true or false).",
-    note = "audit_retention_days: days that audit entries are kept (none: for ever)."
+    note = "audit_retention_days: days that audit entries are kept (none: for ever).",
+    note = "limits_when_accounting_fails: calls under a budget while usage can not be written (refuse or serve)."
 )]
 pub struct Settings {
     #[argh(subcommand)]
@@ -51,7 +52,7 @@ struct Set {
     #[argh(positional)]
     key: String,
 
-    /// a number, true, false, or none
+    /// a number, true, false, none, or a word
     #[argh(positional)]
     value: String,
 
@@ -70,6 +71,11 @@ const MINT: Column = Column { title: "PAT_MAY_MINT", cell: |value| text(value, &
 const RETENTION: Column =
     Column { title: "AUDIT_RETENTION_DAYS", cell: |value| text(value, &["/audit_retention_days"]) };
 
+const ACCOUNTING: Column = Column {
+    title: "LIMITS_WHEN_ACCOUNTING_FAILS",
+    cell: |value| text(value, &["/limits_when_accounting_fails"]),
+};
+
 impl Settings {
     /// Carries the verb out.
     ///
@@ -80,11 +86,12 @@ impl Settings {
             Verb::Get(Get {}) => {
                 let context = open()?;
                 let settings = context.client.object("GET", "/settings", None)?;
-                context.output.object(&[LONGEST, MINT, RETENTION], &settings)
+                context.output.object(&[LONGEST, MINT, RETENTION, ACCOUNTING], &settings)
             }
             Verb::Set(verb) => {
                 let value = match verb.value.as_str() {
                     "none" => Value::Null,
+                    "refuse" | "serve" => verb.value.as_str().into(),
                     "true" => Value::Bool(true),
                     "false" => Value::Bool(false),
                     number => match number.parse::<u64>() {

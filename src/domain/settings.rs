@@ -6,6 +6,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
 
+/// What becomes of calls under a budget while usage can not be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccountingFailure {
+    /// They are refused: nobody could say later what was spent.
+    #[default]
+    Refuse,
+    /// They are served as long as there is room for their records.
+    Serve,
+}
+
+impl AccountingFailure {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Serve => "serve",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Refuse, Self::Serve].into_iter().find(|one| one.as_str() == text)
+    }
+}
+
 /// The tenant's settings; each has a default that holds until an admin sets it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -16,6 +42,8 @@ pub struct Settings {
     pub pat_may_mint: bool,
     /// Days that audit entries are kept; `None` is for ever.
     pub audit_retention_days: Option<u32>,
+    /// Calls under a budget while usage can not be written.
+    pub limits_when_accounting_fails: AccountingFailure,
     /// Personal access tokens that were made until then have ended by an earlier, shorter bound, whatever the present
     /// one says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,6 +71,7 @@ impl Default for Settings {
             pat_may_mint: false,
             audit_retention_days: None,
             pat_ended_until: None,
+            limits_when_accounting_fails: AccountingFailure::Refuse,
         }
     }
 }

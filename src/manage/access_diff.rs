@@ -242,7 +242,8 @@ fn affected(before: &World, after: &World, change: &Change) -> Affected {
                         found.account(world, &account.name);
                     }
                 }
-                Some(Object::Token(_) | Object::Settings(_) | Object::Catalogue(_)) | None => {}
+                Some(Object::Token(_) | Object::Settings(_) | Object::Limits(_) | Object::Catalogue(_))
+                | None => {}
             }
         }
     }

@@ -16,7 +16,9 @@ use super::{
     user,
 };
 use crate::authz;
-use crate::domain::{GrantSource, Principal, Role, Settings, Subject, Target, Team, TenantRole, User};
+use crate::domain::{
+    GrantSource, LimitConfig, LimitKind, Principal, Role, Settings, Subject, Target, Team, TenantRole, User,
+};
 use crate::failure::Failure;
 use crate::manifest::{self, Document, Spec};
 use crate::store::{Change, Expect, Key, World, Write};
@@ -46,6 +48,7 @@ pub enum Shown {
     /// The manifest is all that there is of it.
     RoleBinding(Value),
     Settings(Arc<Settings>),
+    Limits(Arc<LimitConfig>),
 }
 
 /// What became of one document.
@@ -149,7 +152,7 @@ fn steps(documents: &[Document]) -> Vec<(u8, usize, Part)> {
             Spec::Account(_) => 3,
             Spec::VirtualAccount(_) => 4,
             Spec::RoleBinding(_) => 6,
-            Spec::Settings(_) => 7,
+            Spec::Settings(_) | Spec::Limits(_) => 7,
         };
         steps.push((rank, at, Part::Object));
         if matches!(document.spec, Spec::Account(_)) {
@@ -194,7 +197,11 @@ impl Manage {
             for (at, document) in documents.iter().enumerate() {
                 allowed(view, document).map_err(|failure| located(at, document, failure))?;
                 let group = document.kind().split('/').next().unwrap_or_default();
-                if !seen.insert((group, document.name())) {
+                let name = match &document.spec {
+                    Spec::Limits(spec) => spec.kind.as_str(),
+                    _ => document.name(),
+                };
+                if !seen.insert((group, name)) {
                     return Err(located(at, document, refused("There is another manifest of this object")));
                 }
                 if manner.must_be_new && exists(view, document) {
@@ -260,6 +267,7 @@ impl Manage {
             Spec::Team(team) => view.world.team(&team.name)?.manifest.as_ref(),
             Spec::VirtualAccount(spec) => view.world.virtual_account(&spec.name)?.manifest.as_ref(),
             Spec::Account(spec) => view.world.account(&spec.name)?.spec.manifest.as_ref(),
+            Spec::Limits(spec) => Some(&view.world.limits(spec.kind)?.manifest),
             Spec::User(_) | Spec::RoleBinding(_) | Spec::Settings(_) => None,
         };
         let mut existing = match stored.filter(|stored| self.holds(view, stored)) {
@@ -300,6 +308,7 @@ impl Manage {
             }
             Spec::RoleBinding(binding) => self.role_binding(view, &binding.name)?,
             Spec::Settings(_) => manifest::settings(view.world.settings()),
+            Spec::Limits(spec) => view.world.limits(spec.kind)?.manifest.clone(),
         })
     }
 
@@ -316,6 +325,9 @@ impl Manage {
             }),
             Spec::RoleBinding(_) => Some(Shown::RoleBinding(document.masked.clone())),
             Spec::Settings(_) => Some(Shown::Settings(Arc::clone(&world.settings().value))),
+            Spec::Limits(spec) => {
+                world.limits(spec.kind).map(|config| Shown::Limits(Arc::clone(&config.value)))
+            }
         };
         shown.ok_or(Failure::Internal)
     }
@@ -362,10 +374,13 @@ impl Manage {
                 self.role_binding(&view, name).ok_or_else(|| not_found("role-binding", name))
             }
             "settings" => Ok(manifest::settings(world.settings())),
-            _ => Err(Failure::NotFound(
-                "Manifests are of a user, team, provider-account, virtual-account, role-binding or settings"
-                    .into(),
-            )),
+            _ => match LimitKind::parse(kind) {
+                Some(kind) => Ok(self.limit_config(principal, kind)?.manifest.clone()),
+                None => Err(Failure::NotFound(
+                    "Manifests are of a user, team, provider-account, virtual-account, role-binding, settings, gateway-budget-config or gateway-rate-limiting-config"
+                        .into(),
+                )),
+            },
         }
     }
 
@@ -389,7 +404,10 @@ impl Manage {
             "virtual-account" => self.delete_virtual_account(principal, name),
             "role-binding" => self.delete_role_binding(principal, name),
             "settings" => Err(refused("Settings are changed, not deleted")),
-            _ => self.delete_account(principal, name),
+            _ => match LimitKind::parse(kind) {
+                Some(kind) => self.delete_limits(principal, kind),
+                None => self.delete_account(principal, name),
+            },
         }
     }
 }
@@ -425,5 +443,6 @@ fn exists(view: &View, document: &Document) -> bool {
             !world.grants_from(&source).is_empty()
         }
         Spec::Settings(_) => true,
+        Spec::Limits(spec) => world.limits(spec.kind).is_some(),
     }
 }

@@ -46,6 +46,7 @@ impl Manage {
             }
             (Spec::RoleBinding(spec), _) => self.build_role_binding(&mut draft, view, spec)?,
             (Spec::Settings(spec), _) => build_settings(&mut draft, view, spec),
+            (Spec::Limits(spec), _) => super::limits::build(&mut draft, view, spec, &document.masked)?,
         }
         Ok(draft)
     }
@@ -365,6 +366,9 @@ fn build_settings(draft: &mut Draft, view: &View, spec: &SettingsSpec) {
         pat_may_mint: spec.pat_may_mint.unwrap_or(old.pat_may_mint),
         audit_retention_days: spec.audit_retention_days.unwrap_or(old.audit_retention_days),
         pat_ended_until: old.pat_ended_until,
+        limits_when_accounting_fails: spec
+            .limits_when_accounting_fails
+            .unwrap_or(old.limits_when_accounting_fails),
     };
     settings.keep_ended(old, view.now);
     if settings == **old {

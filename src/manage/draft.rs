@@ -252,6 +252,7 @@ impl Audited for crate::domain::Settings {
         json!({
             "pat_max_validity_days": self.pat_max_validity_days, "pat_may_mint": self.pat_may_mint,
             "audit_retention_days": self.audit_retention_days,
+            "limits_when_accounting_fails": self.limits_when_accounting_fails,
         })
     }
 }

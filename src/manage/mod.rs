@@ -19,6 +19,7 @@ mod directory;
 mod draft;
 mod explain;
 mod grant;
+mod limits;
 mod personal_token;
 mod rotation;
 mod settings;
@@ -52,6 +53,7 @@ use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
 use crate::id::InvalidName;
+use crate::limits::Limits;
 use crate::store::{Change, CommitError, Key, Store, World};
 use crate::usage::UsageReader;
 
@@ -78,6 +80,8 @@ pub struct Manage {
     pub aws_machine_credentials: bool,
     /// Sums of what was used.
     pub usage: Arc<dyn UsageReader>,
+    /// How far budgets are used.
+    pub limits: Arc<Limits>,
     /// Refused attempts on their way to the audit log.
     pub audit: AuditDesk,
     /// Changes are only tried: what they would do to access is kept here, and nothing is done.
@@ -207,6 +211,7 @@ impl Manage {
             demo: self.demo,
             aws_machine_credentials: self.aws_machine_credentials,
             usage: Arc::clone(&self.usage),
+            limits: Arc::clone(&self.limits),
             audit: AuditDesk::default(),
             trial: Some(Mutex::default()),
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::draft::{Audited, Draft};
 use super::{Manage, View, refused};
-use crate::domain::{Owner, Principal, Settings, Token};
+use crate::domain::{AccountingFailure, Owner, Principal, Settings, Token};
 use crate::failure::Failure;
 use crate::store::{Key, Object, Versioned};
 
@@ -23,6 +23,8 @@ pub struct SettingsChange {
     pub pat_may_mint: Option<bool>,
     /// `Some(None)` keeps audit entries for ever.
     pub audit_retention_days: Option<Option<u64>>,
+    /// What becomes of calls under a budget while usage can not be written.
+    pub limits_when_accounting_fails: Option<AccountingFailure>,
     /// Tokens may end by it.
     pub yes: bool,
     /// Check only.
@@ -73,6 +75,9 @@ impl Manage {
                 settings.audit_retention_days = checked_days("audit_retention_days", days)?;
             }
             settings.keep_ended(old, view.now);
+            if let Some(what) = change.limits_when_accounting_fails {
+                settings.limits_when_accounting_fails = what;
+            }
             let (ended, ended_total) = ended_by(view, &settings);
             let mut draft = Draft::default();
             if settings != **old && !change.dry_run {

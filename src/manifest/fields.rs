@@ -258,6 +258,21 @@ impl Fields {
         }
     }
 
+    /// A list of whole numbers, not negative.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn counts(&mut self, name: &str) -> Result<Option<Vec<u64>>, Failure> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Array(items)) => {
+                let counts: Option<Vec<u64>> = items.iter().map(Value::as_u64).collect();
+                counts.map(Some).ok_or_else(|| self.wrong(name, "a list of whole numbers"))
+            }
+            Some(_) => Err(self.wrong(name, "a list of whole numbers")),
+        }
+    }
+
     /// A list of texts.
     ///
     /// # Errors

@@ -4,13 +4,14 @@
 mod account;
 mod auth;
 pub mod fields;
+mod limits;
 mod price;
 mod read;
 mod write;
 
 pub use account::{WRONG_REGION, azure_endpoint, is_path_word, is_region, model, ollama_host};
 pub use auth::{AuthSpec, auth, key_shape, takes_key};
-pub use read::{kind_of, read};
+pub use read::{accounting_failure, kind_of, read};
 pub use write::{
     AccountAccess, account, model_manifest, role_binding, settings, team, user, virtual_account,
 };
@@ -20,7 +21,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::clock::UnixMillis;
-use crate::domain::{AutoRotate, ModelPrices, ModelSettings, ModelType, Money, ProviderType, TenantRole};
+use crate::domain::{
+    AccountingFailure, AutoRotate, LimitKind, LimitRule, ModelPrices, ModelSettings, ModelType, Money,
+    ProviderType, TenantRole,
+};
 use crate::secret::Secret;
 
 /// What stands in place of a secret. Sent back, it means: the one that is stored.
@@ -50,6 +54,7 @@ impl Document {
             Spec::VirtualAccount(account) => &account.name,
             Spec::RoleBinding(binding) => &binding.name,
             Spec::Settings(_) => "settings",
+            Spec::Limits(spec) => &spec.name,
         }
     }
 }
@@ -64,6 +69,7 @@ pub enum Spec {
     VirtualAccount(VirtualAccountSpec),
     RoleBinding(RoleBindingSpec),
     Settings(SettingsSpec),
+    Limits(LimitsSpec),
 }
 
 /// A user as it is to be. What is not said stays.
@@ -198,6 +204,19 @@ pub struct RoleBindingSpec {
     pub permissions: Vec<Permission>,
 }
 
+/// All rate limits, or all budgets.
+#[derive(Debug)]
+pub struct LimitsSpec {
+    /// Which.
+    pub kind: LimitKind,
+    /// The document's name.
+    pub name: String,
+    /// Where days begin: minutes east of UTC.
+    pub offset_minutes: i32,
+    /// From the top down.
+    pub rules: Vec<LimitRule>,
+}
+
 /// The tenant's settings. The outer `None` leaves a setting as it is, the inner one is "no bound".
 #[derive(Debug, Default)]
 pub struct SettingsSpec {
@@ -207,4 +226,6 @@ pub struct SettingsSpec {
     pub pat_may_mint: Option<bool>,
     /// See [`crate::domain::Settings`].
     pub audit_retention_days: Option<Option<u32>>,
+    /// See [`crate::domain::Settings`].
+    pub limits_when_accounting_fails: Option<AccountingFailure>,
 }

@@ -2,11 +2,12 @@
 
 use super::account;
 use super::fields::Fields;
+use super::limits;
 use super::{
     Document, Permission, RoleBindingSpec, SettingsSpec, Spec, TeamSpec, UserSpec, VirtualAccountSpec,
 };
 use crate::clock::UnixMillis;
-use crate::domain::{AutoRotate, TenantRole};
+use crate::domain::{AccountingFailure, AutoRotate, LimitKind, TenantRole};
 use crate::failure::Failure;
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -32,7 +33,10 @@ pub fn read(mut fields: Fields) -> Result<Document> {
         "settings" => Spec::Settings(settings(&mut fields)?),
         _ => match kind.strip_prefix("provider-account/") {
             Some(provider) => Spec::Account(Box::new(account::account(&mut fields, provider)?)),
-            None => return Err(unknown_kind(&fields)),
+            None => match LimitKind::parse(&kind) {
+                Some(kind) => Spec::Limits(limits::limits(&mut fields, kind)?),
+                None => return Err(unknown_kind(&fields)),
+            },
         },
     };
     fields.finish()?;
@@ -50,6 +54,8 @@ pub fn kind_of(fields: &mut Fields) -> Result<(String, String)> {
         "settings" => "settings".to_owned(),
         "team" | "virtual-account" | "role-binding" | "user" => fields.required_text("name")?,
         _ if kind.starts_with("provider-account/") => fields.required_text("name")?,
+        // There is one of each.
+        _ if LimitKind::parse(&kind).is_some() => fields.text("name")?.unwrap_or_else(|| kind.clone()),
         _ => return Err(unknown_kind(fields)),
     };
     Ok((kind, name))
@@ -58,7 +64,7 @@ pub fn kind_of(fields: &mut Fields) -> Result<(String, String)> {
 fn unknown_kind(fields: &Fields) -> Failure {
     fields.refusal(
         "type",
-        "must be user, team, provider-account/PROVIDER, virtual-account, role-binding or settings",
+        "must be user, team, provider-account/PROVIDER, virtual-account, role-binding, settings, gateway-budget-config or gateway-rate-limiting-config",
     )
 }
 
@@ -207,6 +213,20 @@ fn role_binding(fields: &mut Fields) -> Result<RoleBindingSpec> {
     Ok(RoleBindingSpec { name, subjects, permissions })
 }
 
+/// What becomes of calls under a budget while usage can not be written.
+///
+/// # Errors
+/// When it is something else.
+pub fn accounting_failure(fields: &mut Fields) -> Result<Option<AccountingFailure>> {
+    match fields.text("limits_when_accounting_fails")? {
+        None => Ok(None),
+        Some(word) => match AccountingFailure::parse(&word) {
+            Some(what) => Ok(Some(what)),
+            None => Err(fields.refusal("limits_when_accounting_fails", "must be 'refuse' or 'serve'")),
+        },
+    }
+}
+
 fn settings(fields: &mut Fields) -> Result<SettingsSpec> {
     let mut spec = SettingsSpec::default();
     fields.ignore(&["name"]);
@@ -219,5 +239,6 @@ fn settings(fields: &mut Fields) -> Result<SettingsSpec> {
     if fields.has("audit_retention_days") {
         spec.audit_retention_days = Some(days(fields, "audit_retention_days", 1)?);
     }
+    spec.limits_when_accounting_fails = accounting_failure(fields)?;
     Ok(spec)
 }

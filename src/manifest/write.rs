@@ -61,6 +61,7 @@ pub fn settings(settings: &Settings) -> Value {
         "pat_max_validity_days": settings.pat_max_validity_days,
         "pat_may_mint": settings.pat_may_mint,
         "audit_retention_days": settings.audit_retention_days,
+        "limits_when_accounting_fails": settings.limits_when_accounting_fails,
     })
 }
 

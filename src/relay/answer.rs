@@ -23,6 +23,8 @@ pub struct Answer<'a> {
     pub request_id: &'a str,
     /// Another request may follow.
     pub keep_alive: bool,
+    /// Lines that every answer to it has: where the caller stands with a rate limit.
+    pub limit_lines: &'a [(&'static str, String)],
 }
 
 /// How the end of a long answer is marked.
@@ -52,6 +54,9 @@ impl Answer<'_> {
     pub fn begin(&self, status: u16) -> AnswerHead {
         let mut head = AnswerHead::new(status);
         head.line(b"x-request-id", self.request_id.as_bytes());
+        for (name, value) in self.limit_lines {
+            head.line(name.as_bytes(), value.as_bytes());
+        }
         head
     }
 
@@ -156,6 +161,7 @@ impl Answer<'_> {
         let rendered = failure.render(dialect);
         let mut lines = vec![("content-type", "application/json")];
         lines.extend(rendered.header);
+        lines.extend(rendered.lines.iter().map(|(name, value)| (*name, value.as_str())));
         lines.extend(resolved_model.map(|model| ("x-tfy-resolved-model", model)));
         self.write(connection, rendered.status, &lines, rendered.body.as_bytes(), idle_timeout_ms)
     }

@@ -126,11 +126,13 @@ pub fn provider_request(
 }
 
 /// Puts the lines of a provider's answer that may reach the caller into the head of ours.
-pub fn to_caller(from: &Headers, to: &mut AnswerHead) {
+pub fn to_caller(from: &Headers, to: &mut AnswerHead, limits_here: bool) {
     for (name, value) in from.iter() {
         let starts_with =
             |start: &[u8]| name.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start));
-        let is_rate_limit = starts_with(b"x-ratelimit-") || starts_with(b"anthropic-ratelimit-");
+        // Where the gateway has a limit of its own, that is the one which the caller must know.
+        let is_rate_limit =
+            (starts_with(b"x-ratelimit-") && !limits_here) || starts_with(b"anthropic-ratelimit-");
         let allowed =
             TO_CALLER.iter().any(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes())) || is_rate_limit;
         if allowed {

@@ -9,6 +9,7 @@ use crate::authz::{Permit, Route};
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::domain::{Money, Outcome, Principal, TokenCounts, TokenOrigin, UsageRecord};
 use crate::failure::Failure;
+use crate::limits::Reservation;
 use crate::metrics::{CallSample, Metrics};
 use crate::prices::{self, Catalogue};
 use crate::store::World;
@@ -43,6 +44,8 @@ pub struct Meter<'a> {
     /// Why the call was refused or failed, as the caller is told.
     reason: Option<String>,
     estimates: bool,
+    /// What the call holds of budgets and rate limits.
+    reservation: Option<Reservation>,
 }
 
 impl<'a> Meter<'a> {
@@ -95,7 +98,13 @@ impl<'a> Meter<'a> {
             error_kind: None,
             reason: None,
             estimates: call.estimates,
+            reservation: None,
         }
+    }
+
+    /// The call holds this of budgets and rate limits, until it settles.
+    pub fn under(&mut self, reservation: Reservation) {
+        self.reservation = Some(reservation);
     }
 
     /// The request went out.
@@ -263,6 +272,9 @@ impl Drop for Meter<'_> {
         self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.settle();
         // A call that never got as far as the provider has used nothing.
+        if let Some(reservation) = self.reservation.take().filter(|_| self.reached_provider) {
+            reservation.settle(self.record.tokens, self.record.cost, UnixMillis::now());
+        }
         let Some(slot) = self.slot.take().filter(|_| self.reached_provider) else { return };
         slot.settle(self.record.take());
     }

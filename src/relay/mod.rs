@@ -25,12 +25,13 @@ pub use headers::sane_request_id;
 
 use crate::authz::Permit;
 use crate::clock::{UnixMillis, monotonic_ms};
-use crate::domain::{Outcome, Principal, ProviderType};
+use crate::domain::{AccountingFailure, Outcome, Principal, ProviderType, TokenCounts};
 use crate::failure::Failure;
 use crate::http::{
     AnswerHead, BodyBudget, BodyLength, BufferedBody, Connection, HeadError, Headers, Limits, ReadError,
     RequestHead,
 };
+use crate::limits::{Accounting, Estimate, Facts, Limits as CallLimits, Reservation};
 use crate::metrics::Metrics;
 use crate::net::{Cut, Interruption};
 use crate::store::{Store, World};
@@ -38,13 +39,16 @@ use crate::upstream::{Exchange, UpstreamError, Upstreams};
 use crate::usage::Usage;
 use crate::wire::multipart;
 use crate::wire::request::{self, Edit, Inspected};
-use crate::{authn, authz, catalog};
+use crate::{authn, authz, catalog, prices};
 use meter::{Meter, MeteredCall};
 use outgoing::Outgoing;
 use plan::Plan;
 
 /// The largest error body that is held to see whether the provider refuses `stream_options`.
 const MAX_HELD_ERROR_BYTES: usize = 64 * 1024;
+
+/// What an answer may have at most, for a reservation, where neither the call nor its model says.
+const DEFAULT_OUTPUT_TOKENS: u64 = 4096;
 
 /// Everything that a call needs.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ pub struct Relay {
     pub upstreams: Upstreams,
     /// Accounting.
     pub usage: Arc<Usage>,
+    /// Budgets and rate limits.
+    pub call_limits: Arc<CallLimits>,
     /// Room for request bodies.
     pub budget: Arc<BodyBudget>,
     /// What a caller may send.
@@ -170,7 +176,7 @@ impl Relay {
         destination: Destination<'_>,
         keep_alive: bool,
     ) -> Result<After, Refusal> {
-        let answer = Answer { head, request_id, keep_alive };
+        let answer = Answer { head, request_id, keep_alive, limit_lines: &[] };
         match (destination, head.method) {
             (Destination::Relay(endpoint), "POST") => self.relay(connection, &answer, endpoint),
             (Destination::Relay(_), _) => {
@@ -205,6 +211,9 @@ impl Relay {
         };
         let route = catalog::resolve(&call.model, &world).ok_or_else(forbidden)?;
         let permit = authz::authorize(&principal, &route, &world).map_err(|_| forbidden())?;
+        let mut reservation = self.reserve(&permit, &call, &world)?;
+        let limit_lines = reservation.take_lines();
+        let answer = &Answer { limit_lines: &limit_lines, ..*answer };
         let slot = self.usage.reserve().map_err(|_| {
             Refusal::after_body(Failure::Unavailable(
                 "The gateway has no room to account for this call; try again".into(),
@@ -232,6 +241,7 @@ impl Relay {
                 estimates: endpoint.counts_tokens,
             },
         );
+        meter.under(reservation);
         let resolved_model = permit.route().resolved_name();
         let result =
             plan::choose(endpoint, permit.route()).map_err(Refusal::after_body).and_then(|plan| match plan {
@@ -260,6 +270,34 @@ impl Relay {
         watch.clear_cut();
         watch.disarm();
         result
+    }
+
+    /// Reserves what a call may use of what it is limited to.
+    fn reserve(&self, permit: &Permit, call: &Call, world: &World) -> Result<Reservation, Refusal> {
+        let model = permit.route().spec();
+        let facts = || {
+            let facts = Facts::of_call(permit.principal(), permit.route().resolved_name(), world)?;
+            let asked = match &call.edits {
+                Edits::Json(inspected) => inspected.max_tokens,
+                Edits::Form(_) => Some(0),
+            };
+            let longest = model.and_then(|model| model.settings.max_output_tokens);
+            let output = asked.or(longest).unwrap_or(DEFAULT_OUTPUT_TOKENS);
+            // About four bytes a token in English text and JSON.
+            let input = u64::try_from(call.body.bytes.len()).unwrap_or(u64::MAX) / 4;
+            Some((facts, Estimate { input, output }))
+        };
+        let account = &permit.route().account.spec;
+        let cost = |tokens: &TokenCounts| {
+            prices::cost(account, model?, world.catalogue(), UnixMillis::now(), tokens)
+        };
+        let accounting = Accounting {
+            fails: self.usage.is_failing(),
+            is_needed: world.settings().limits_when_accounting_fails == AccountingFailure::Refuse,
+        };
+        self.call_limits
+            .reserve(world, facts, cost, accounting, UnixMillis::now())
+            .map_err(|refusal| Refusal::after_body(Failure::LimitReached(Box::new(refusal))))
     }
 
     fn read_call(
@@ -440,7 +478,7 @@ impl Onward<'_, '_, '_> {
         let mut head = self.answer.begin(status);
         head.line(b"x-tfy-resolved-model", self.resolved_model.as_bytes());
         match &self.translation {
-            None => headers::to_caller(from, &mut head),
+            None => headers::to_caller(from, &mut head, !self.answer.limit_lines.is_empty()),
             Some(translated) => {
                 headers::to_caller_translated(from, &mut head);
                 head.line(b"content-type", content_type.as_bytes());

@@ -121,7 +121,7 @@ fn request(
 ) -> After {
     let began = Instant::now();
     let request_id = relay::sane_request_id(head).unwrap_or_else(new_request_id);
-    let answer = Answer { head, request_id: &request_id, keep_alive };
+    let answer = Answer { head, request_id: &request_id, keep_alive, limit_lines: &[] };
     let path = head.path();
     let is_management = path.starts_with(api::PREFIX);
     let result = if matches!(path, "/healthz" | "/api/llm/health") {

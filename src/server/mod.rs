@@ -3,6 +3,7 @@
 mod demo;
 mod front;
 mod host_limits;
+mod limits;
 mod listen;
 mod tls;
 
@@ -20,6 +21,7 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::config::{Config, Network};
 use crate::http::{BodyBudget, Limits};
+use crate::limits::Limits as CallLimits;
 use crate::logging;
 use crate::manage::{AuditDesk, Manage};
 use crate::metrics::Metrics;
@@ -184,10 +186,12 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
     let egress = EgressPolicy::new(config.egress.allow.as_deref());
     let issuers =
         Issuers::from_environment(config.upstream.aws_machine_credentials).map_err(StartError::Issuers)?;
+    let call_limits = Arc::new(CallLimits::default());
     let relay = Relay {
         store: Arc::clone(&store),
         upstreams: Upstreams::new(workers, config.relay.clone(), egress)?.with_issuers(issuers),
         usage: Arc::clone(&usage),
+        call_limits: Arc::clone(&call_limits),
         budget: BodyBudget::new(config.server.max_buffered_bytes),
         limits,
         metrics: Arc::clone(&metrics),
@@ -200,6 +204,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         demo,
         aws_machine_credentials: config.upstream.aws_machine_credentials,
         usage: Arc::clone(&usage) as Arc<dyn UsageReader>,
+        limits: Arc::clone(&call_limits),
         audit: AuditDesk::default(),
         trial: None,
     };
@@ -229,6 +234,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
             return Err(StartError::Listen { what: "ops.listen", place, error });
         }
     }
+    limits::keep(&gateway, &usage)?;
     housekeeping(&gateway)?;
     verify_audit(&store)?;
     keep_audit(&gateway, &usage)?;
@@ -255,7 +261,8 @@ fn ops_view(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> ops::View {
         metrics: Arc::new(move || {
             let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
             let store = text.relay.store.snapshot();
-            text.relay.metrics.render(&[
+            let limits = text.relay.call_limits.metrics_text(&store, UnixMillis::now());
+            let metrics = text.relay.metrics.render(&[
                 ("gateway_connections", "Open connections.", count(text.watcher.open_connections())),
                 (
                     "gateway_buffered_bytes",
@@ -283,7 +290,8 @@ fn ops_view(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> ops::View {
                     "Log lines dropped because standard error was slow.",
                     logging::dropped_lines(),
                 ),
-            ])
+            ]);
+            metrics + &limits
         }),
     }
 }

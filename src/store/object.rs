@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::audit::AuditHead;
-use crate::domain::{AuditEntry, Grant, ProviderAccount, Settings, Team, Token, User, VirtualAccount};
+use crate::domain::{
+    AuditEntry, Grant, LimitConfig, LimitKind, ProviderAccount, Settings, Team, Token, User, VirtualAccount,
+};
 use crate::prices::Catalogue;
 
 /// The place of an object: `kind/name`.
@@ -46,6 +48,11 @@ impl Key {
         Self("settings/tenant".to_owned())
     }
 
+    /// `limits/TYPE`
+    pub fn limits(kind: LimitKind) -> Self {
+        Self(format!("limits/{}", kind.as_str()))
+    }
+
     /// `catalogue/prices`
     pub fn catalogue() -> Self {
         Self("catalogue/prices".to_owned())
@@ -75,6 +82,7 @@ pub enum Object {
     Token(Token),
     Grant(Grant),
     Settings(Settings),
+    Limits(LimitConfig),
     Catalogue(Catalogue),
 }
 
@@ -89,6 +97,7 @@ impl Object {
             Self::Token(token) => Key::token(token.id.as_str()),
             Self::Grant(grant) => Key::grant(grant),
             Self::Settings(_) => Key::settings(),
+            Self::Limits(config) => Key::limits(config.kind),
             Self::Catalogue(_) => Key::catalogue(),
         }
     }

@@ -12,7 +12,8 @@ use super::named::Named;
 use super::object::{Key, Object};
 use super::tokens::Tokens;
 use crate::domain::{
-    Grant, GrantSource, Owner, Role, Settings, Subject, Target, Team, Token, User, VirtualAccount,
+    Grant, GrantSource, LimitConfig, LimitKind, Owner, Role, Settings, Subject, Target, Team, Token, User,
+    VirtualAccount,
 };
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
 use crate::prices::Catalogue;
@@ -90,6 +91,7 @@ pub struct World {
     /// Those that a manifest gave, by its `type/name`: many are applied together, and each asks for its own.
     grants_by_manifest: Named<String, Arc<BTreeSet<Given>>>,
     settings: Versioned<Settings>,
+    limits: OrdMap<LimitKind, Versioned<LimitConfig>>,
     /// None: the one that is built in.
     catalogue: Option<Versioned<Catalogue>>,
     built_in: BuiltIn,
@@ -251,6 +253,11 @@ impl World {
         &self.settings
     }
 
+    /// The rate limits or the budgets, when any were ever set.
+    pub fn limits(&self, kind: LimitKind) -> Option<&Versioned<LimitConfig>> {
+        self.limits.get(&kind)
+    }
+
     /// The revision of the object at a key; `None` when there is none.
     pub fn revision_of(&self, key: &Key) -> Option<u64> {
         let (kind, name) = key.0.split_once('/')?;
@@ -265,6 +272,7 @@ impl World {
                 self.grants_of(&subject).iter().find(|g| Key::grant(g) == *key).map(|g| g.revision)
             }
             "settings" => Some(self.settings.revision).filter(|revision| *revision > 0),
+            "limits" => self.limits.get(&LimitKind::parse(name)?).map(|config| config.revision),
             "catalogue" => self.catalogue.as_ref().map(|catalogue| catalogue.revision),
             _ => None,
         }
@@ -328,6 +336,9 @@ impl World {
             Object::Settings(settings) => {
                 self.settings = Versioned { revision, value: Arc::new(settings) };
             }
+            Object::Limits(config) => {
+                self.limits.insert(config.kind, Versioned { revision, value: Arc::new(config) });
+            }
             Object::Catalogue(catalogue) => {
                 self.catalogue = Some(Versioned { revision, value: Arc::new(catalogue) });
             }
@@ -382,6 +393,11 @@ impl World {
                 }
             }
             "settings" => self.settings = Versioned::default(),
+            "limits" => {
+                if let Some(kind) = LimitKind::parse(name) {
+                    self.limits.remove(&kind);
+                }
+            }
             "catalogue" => self.catalogue = None,
             "grant" => {
                 let Some(Ok(subject)) = name.split('|').next().map(Subject::parse) else { return };

@@ -11,6 +11,7 @@ mod last_used;
 pub mod offload;
 mod read;
 mod report;
+mod scan;
 mod writer;
 
 #[cfg(test)]
@@ -24,7 +25,7 @@ pub use report::{GroupKey, MAX_KEYS, ReportFilter, ReportRow, UsageFile, UsageRe
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -93,6 +94,8 @@ struct Shared {
     last_used: LastUsed,
     /// Calls that found no row of their own in the hourly sums.
     unsorted_calls: AtomicU64,
+    /// The last write failed.
+    failing: AtomicBool,
     /// None until the writer has it open.
     database: RwLock<Option<Database>>,
 }
@@ -143,6 +146,7 @@ impl Usage {
             inbox: Inbox::default(),
             last_used: LastUsed::default(),
             unsorted_calls: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
             database: RwLock::new(None),
         });
         let writer = Writer::new(Arc::clone(&shared), config);
@@ -166,6 +170,11 @@ impl Usage {
             })
             .map_err(|_| NoRoom)?;
         Ok(Slot { shared: Arc::clone(&self.shared), settled: false })
+    }
+
+    /// Whether records could not be written when that was last tried.
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Acquire)
     }
 
     /// A token was used just now.

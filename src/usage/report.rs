@@ -203,6 +203,11 @@ pub struct UsageFile {
 }
 
 impl UsageFile {
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file in that data folder; it need not be there.
     pub fn new(data_dir: &Path) -> Self {
         Self { path: data_dir.join("usage.redb"), last_used: OnceLock::new() }

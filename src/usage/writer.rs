@@ -151,6 +151,7 @@ impl Writer {
         }
         let result = self.try_write();
         self.failed = result.is_err();
+        self.shared.failing.store(self.failed, Ordering::Release);
         match result {
             Ok(()) => {
                 self.shared.taken.fetch_sub(self.pending.len(), Ordering::AcqRel);

@@ -87,6 +87,9 @@ fn every_level_has_help() {
         ),
         ("admin usage export", "--from --to --subject --team --model --account --metadata Examples: Notes:"),
         ("admin usage plot", "--what --by --from --to --team --account --file Examples: Notes:"),
+        ("admin budget", "list show Examples: Notes:"),
+        ("admin budget list", "Examples:"),
+        ("admin budget show", "<id> Examples:"),
     ] {
         for flag in ["--help", "-h"] {
             let mut arguments: Vec<&str> = path.split_whitespace().collect();

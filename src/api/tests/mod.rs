@@ -75,6 +75,7 @@ impl House {
             demo: false,
             aws_machine_credentials: false,
             usage: Arc::clone(&reports) as Arc<dyn UsageReader>,
+            limits: Arc::default(),
             audit: AuditDesk::default(),
             trial: None,
         };

@@ -41,8 +41,7 @@ fn settings_are_read_by_people_and_changed_by_admins() {
     let house = House::furnished();
     let (_, _, plain) = house.token("plain@x.io", "laptop");
     let (_, _, admin) = house.token("admin@x.io", "laptop");
-    let defaults =
-        json!({"pat_max_validity_days": null, "pat_may_mint": false, "audit_retention_days": null});
+    let defaults = json!({"pat_max_validity_days": null, "pat_may_mint": false, "audit_retention_days": null, "limits_when_accounting_fails": "refuse"});
     assert_eq!(house.ask(&plain, "GET", "/settings", Value::Null), (200, json!({"data": defaults})));
     assert_eq!(house.ask(&plain, "PATCH", "/settings", json!({"pat_may_mint": true})).0, 403);
     let change = json!({"pat_max_validity_days": 30, "audit_retention_days": 365});
@@ -50,7 +49,7 @@ fn settings_are_read_by_people_and_changed_by_admins() {
     let changed = house.done("GET", "/settings", Value::Null);
     assert_eq!(
         changed["data"],
-        json!({"pat_max_validity_days": 30, "pat_may_mint": false, "audit_retention_days": 365})
+        json!({"pat_max_validity_days": 30, "pat_may_mint": false, "audit_retention_days": 365, "limits_when_accounting_fails": "refuse"})
     );
     // Null takes a bound away; what is not named stays.
     let changed = house.done("PATCH", "/settings", json!({"pat_max_validity_days": null}));
@@ -62,6 +61,7 @@ fn settings_are_read_by_people_and_changed_by_admins() {
         (400, json!({"pat_max_validity_days": -1}), "pat_max_validity_days"),
         (422, json!({"pat_max_validity_days": 0}), "pat_max_validity_days"),
         (422, json!({"audit_retention_days": 36_501}), "audit_retention_days"),
+        (400, json!({"limits_when_accounting_fails": "pray"}), "limits_when_accounting_fails"),
     ] {
         assert!(house.refused(status, "PATCH", "/settings", body).contains(word));
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{API_ROOT, ClientError, Sink, Transport, refusal};
 use crate::api::{self, Request};
 use crate::cli::failure::Failure;
+use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::domain::Principal;
 use crate::manage::{AuditDesk, Manage};
@@ -17,6 +18,7 @@ use crate::usage::UsageFile;
 pub struct DirectTransport {
     manage: Manage,
     principal: Principal,
+    folder: std::path::PathBuf,
 }
 
 /// Opens the store, as the owner of the data folder; a missing folder is made.
@@ -42,11 +44,12 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         demo: false,
         aws_machine_credentials: config.upstream.aws_machine_credentials,
         usage,
+        limits: Arc::default(),
         audit: AuditDesk::default(),
         trial: None,
     };
     let principal = Principal::LocalAdministrator { uid: rustix::process::geteuid().as_raw() };
-    Ok(Box::new(DirectTransport { manage, principal }))
+    Ok(Box::new(DirectTransport { manage, principal, folder: folder.clone() }))
 }
 
 impl Drop for DirectTransport {
@@ -65,6 +68,16 @@ impl Transport for DirectTransport {
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         let path = format!("{API_ROOT}{path}");
         let body = body.map(Value::to_string).unwrap_or_default();
+        if path.contains("/llm-gateway/budgets") {
+            // Nobody else fills the counters here.
+            let now = UnixMillis::now();
+            let file = UsageFile::new(&self.folder);
+            let load = self
+                .manage
+                .limits
+                .load(&self.manage.store.snapshot(), now, |from, sink| file.scan(from, sink));
+            load.map_err(|error| ClientError::Store(error.to_string()))?;
+        }
         let request = Request { method, path: &path, query, body: body.as_bytes() };
         let response = api::handle(&self.manage, Some(&self.principal), &request);
         match serde_json::from_str(&response.body) {

@@ -1,0 +1,171 @@
+//! Budgets and rate limits: applied and deleted by admins, as one document of each kind.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::draft::{Audited, Draft};
+use super::{Manage, View, not_found, refused};
+use crate::authz;
+use crate::clock::UnixMillis;
+use crate::domain::{LimitConfig, LimitKind, Principal, Subject, Team};
+use crate::failure::Failure;
+use crate::limits::{Facts, Level};
+use crate::manifest::LimitsSpec;
+use crate::store::{Key, Object};
+
+impl Audited for LimitConfig {
+    fn audited(&self) -> Value {
+        json!({"name": self.name, "manifest": self.manifest})
+    }
+}
+
+/// Drafts what a document changes. A rule about somebody who does not exist is a mistake that would limit nobody.
+pub(super) fn build(
+    draft: &mut Draft,
+    view: &View,
+    spec: &LimitsSpec,
+    manifest: &Value,
+) -> Result<(), Failure> {
+    let world = &view.world;
+    for rule in &spec.rules {
+        for subject in &rule.when.subjects {
+            let exists = match subject {
+                Subject::User(email) => world.user(email.as_str()).is_some(),
+                Subject::Team(name) => name.as_str() == Team::EVERYONE || world.team(name.as_str()).is_some(),
+                Subject::VirtualAccount(name) => world.virtual_account(name.as_str()).is_some(),
+            };
+            if !exists {
+                return Err(refused(format!(
+                    "Rule '{}' is about '{subject}', which does not exist",
+                    rule.id
+                )));
+            }
+        }
+        for model in &rule.when.models {
+            let found = model.split_once('/').and_then(|(account, name)| {
+                world
+                    .account(account)
+                    .map(|account| account.spec.models.keys().any(|key| key.as_str() == name))
+            });
+            if found != Some(true) {
+                return Err(refused(format!(
+                    "Rule '{}' is about the model '{model}', which does not exist",
+                    rule.id
+                )));
+            }
+        }
+    }
+    let old = world.limits(spec.kind);
+    let config = LimitConfig {
+        kind: spec.kind,
+        name: spec.name.clone(),
+        offset_minutes: spec.offset_minutes,
+        rules: spec.rules.clone(),
+        manifest: manifest.clone(),
+        created_at: old.map_or(view.now, |old| old.created_at),
+        updated_at: old.map_or(view.now, |old| old.updated_at),
+        created_by: old.map_or_else(|| view.principal.subject_text(), |old| old.created_by.clone()),
+    };
+    let key = Key::limits(spec.kind);
+    match old {
+        None => {
+            draft.audit(view, "limits.create", &key, Value::Null, config.audited());
+            draft.create(Object::Limits(config));
+        }
+        Some(old) if config == **old => {}
+        Some(old) => {
+            let config = LimitConfig { updated_at: view.now, ..config };
+            draft.audit(view, "limits.update", &key, old.audited(), config.audited());
+            draft.replace(Object::Limits(config), old.revision);
+        }
+    }
+    Ok(())
+}
+
+impl Manage {
+    /// The document of one kind.
+    ///
+    /// # Errors
+    /// When the caller is no admin, or there is none.
+    pub fn limit_config(&self, principal: &Principal, kind: LimitKind) -> Result<Arc<LimitConfig>, Failure> {
+        let view = self.view(principal)?;
+        view.require_admin()?;
+        let config = view.world.limits(kind).ok_or_else(|| not_found("config", kind.as_str()))?;
+        Ok(Arc::clone(&config.value))
+    }
+
+    /// Takes the document of one kind away: nothing of that kind is limited from then on.
+    ///
+    /// # Errors
+    /// When the caller is no admin, or there is none.
+    pub(super) fn delete_limits(&self, principal: &Principal, kind: LimitKind) -> Result<(), Failure> {
+        self.change(principal, |view| {
+            view.require_admin()?;
+            let old = view.world.limits(kind).ok_or_else(|| not_found("config", kind.as_str()))?;
+            let mut draft = Draft::default();
+            let key = Key::limits(kind);
+            draft.audit(view, "limits.delete", &key, old.audited(), Value::Null);
+            draft.delete(key, old.revision);
+            Ok((draft, ()))
+        })
+    }
+}
+
+/// Counters that one answer shows.
+const MAX_LEVELS: usize = 10_000;
+
+impl Manage {
+    /// The document of the budgets, if there is one.
+    ///
+    /// # Errors
+    /// When the caller is no admin.
+    pub fn budget_config(&self, principal: &Principal) -> Result<Option<Arc<LimitConfig>>, Failure> {
+        let view = self.view(principal)?;
+        view.require_admin()?;
+        Ok(view.world.limits(LimitKind::Budget).map(|config| Arc::clone(&config.value)))
+    }
+
+    /// How far every counter of the budgets is used.
+    ///
+    /// # Errors
+    /// When the caller is no admin.
+    pub fn budget_levels(&self, principal: &Principal) -> Result<Vec<Level>, Failure> {
+        let view = self.view(principal)?;
+        view.require_admin()?;
+        Ok(self.limits.budget_levels(&view.world, view.now, MAX_LEVELS))
+    }
+
+    /// How far the budgets are used that the caller's own calls count in, whatever model they are for.
+    ///
+    /// # Errors
+    /// When the caller is nobody any more.
+    pub fn own_budget_levels(&self, principal: &Principal) -> Result<Vec<Level>, Failure> {
+        // A virtual account may ask this too.
+        let principal = self.session(principal)?;
+        let view = View { world: self.store.snapshot(), principal, now: UnixMillis::now() };
+        let mut levels: Vec<Level> = Vec::new();
+        let mut models: Vec<String> = vec![String::new()];
+        for account in view.world.accounts() {
+            let name = account.spec.name.as_str();
+            let used = account
+                .spec
+                .models
+                .keys()
+                .filter(|model| authz::may_use(&view.principal, name, model.as_str(), &view.world));
+            models.extend(used.map(|model| format!("{name}/{model}")));
+            if models.len() > MAX_LEVELS {
+                break;
+            }
+        }
+        for model in models {
+            let Some(facts) = Facts::of_call(&view.principal, model, &view.world) else { break };
+            for level in self.limits.matched_levels(&view.world, &facts, view.now) {
+                if !levels.iter().any(|seen| seen.rule.id == level.rule.id && seen.entity == level.entity) {
+                    levels.push(level);
+                }
+            }
+        }
+        Ok(levels)
+    }
+}
