@@ -96,7 +96,7 @@ fn an_old_file_opens_and_an_export_of_it_takes_no_memory() {
         for line in &mut lines {
             line.unwrap();
             count += 1;
-            if count % 20_000 == 0 {
+            if count.is_multiple_of(20_000) {
                 server_kib = gateway.status_kib("VmRSS").max(server_kib);
                 let status =
                     std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
