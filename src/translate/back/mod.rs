@@ -1,6 +1,7 @@
 //! Providers' protocols.
 
 pub mod anthropic;
+mod budget;
 pub mod converse;
 pub mod gemini;
 pub mod invoke;

@@ -9,6 +9,7 @@
 
 use serde::Serialize;
 
+use crate::translate::back::budget::{self, Room};
 use crate::translate::capability::Thinking;
 use crate::translate::conversation::{Effort, Reasoning};
 use crate::translate::{Invalid, Target, Unsupported};
@@ -106,48 +107,9 @@ fn by_number(
     field: &str,
     unsupported: &mut Unsupported<'_>,
 ) -> Result<Told, Invalid> {
-    if now.is_forced {
-        unsupported.field(field)?;
-        return Ok(Told::default());
-    }
-    if now.lacks_thoughts {
-        unsupported.note(field);
-        return Ok(Told::default());
-    }
-    if let Some(budget) = wish.budget_tokens {
-        if budget < LEAST_TOKENS || budget >= now.max_tokens {
-            return Err(Invalid::new(
-                "thinking.budget_tokens",
-                format!(
-                    "has to be at least {LEAST_TOKENS} and less than the longest answer ({})",
-                    now.max_tokens
-                ),
-            ));
-        }
-        return Ok(Told::tokens(budget));
-    }
-    // The caller's limit counts thinking too; a quarter of it is kept for the answer.
-    let room = now.max_tokens - now.max_tokens / 4;
-    let budget = budget_of(wish.effort.unwrap_or(Effort::Medium)).min(room);
-    if budget < LEAST_TOKENS {
-        unsupported.note(field);
-        return Ok(Told::default());
-    }
-    Ok(Told::tokens(budget))
-}
-
-/// The least number of thinking tokens that is taken.
-const LEAST_TOKENS: u64 = 1_024;
-
-/// A word as a number of tokens.
-fn budget_of(effort: Effort) -> u64 {
-    match effort {
-        Effort::None | Effort::Minimal => LEAST_TOKENS,
-        Effort::Low => 4_096,
-        Effort::Medium => 8_192,
-        Effort::High => 24_576,
-        Effort::XHigh | Effort::Max => 32_768,
-    }
+    let room =
+        Room { is_forced: now.is_forced, lacks_thoughts: now.lacks_thoughts, max_tokens: now.max_tokens };
+    Ok(budget::tokens(wish, room, field, unsupported)?.map_or_else(Told::default, Told::tokens))
 }
 
 /// A number of tokens as a word.

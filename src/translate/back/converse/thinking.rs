@@ -14,11 +14,9 @@ use super::Vendor;
 use super::blocks::Writer;
 use super::members::Members;
 use crate::translate::Invalid;
+use crate::translate::back::budget::{self, Room};
 use crate::translate::capability::Thinking;
 use crate::translate::conversation::{Effort, Reasoning};
-
-/// The least number of thinking tokens that is taken.
-const LEAST_TOKENS: u64 = 1_024;
 
 /// What else of the request decides.
 #[derive(Clone, Copy, Debug)]
@@ -130,45 +128,9 @@ fn budget(
     now: Circumstances,
     writer: &mut Writer<'_, '_>,
 ) -> Result<Option<u64>, Invalid> {
-    if now.is_forced {
-        writer.unsupported.field(field)?;
-        return Ok(None);
-    }
-    if now.lacks_thoughts {
-        writer.unsupported.note(field);
-        return Ok(None);
-    }
-    if let Some(budget) = wish.budget_tokens {
-        if budget < LEAST_TOKENS || budget >= now.max_tokens {
-            return Err(Invalid::new(
-                "thinking.budget_tokens",
-                format!(
-                    "has to be at least {LEAST_TOKENS} and less than the longest answer ({})",
-                    now.max_tokens
-                ),
-            ));
-        }
-        return Ok(Some(budget));
-    }
-    // The caller's limit counts thinking too; a quarter of it is kept for the answer.
-    let room = now.max_tokens - now.max_tokens / 4;
-    let budget = budget_of(wish.effort.unwrap_or(Effort::Medium)).min(room);
-    if budget < LEAST_TOKENS {
-        writer.unsupported.note(field);
-        return Ok(None);
-    }
-    Ok(Some(budget))
-}
-
-/// A word as a number of tokens.
-fn budget_of(effort: Effort) -> u64 {
-    match effort {
-        Effort::None | Effort::Minimal => LEAST_TOKENS,
-        Effort::Low => 4_096,
-        Effort::Medium => 8_192,
-        Effort::High => 24_576,
-        Effort::XHigh | Effort::Max => 32_768,
-    }
+    let room =
+        Room { is_forced: now.is_forced, lacks_thoughts: now.lacks_thoughts, max_tokens: now.max_tokens };
+    budget::tokens(wish, room, field, writer.unsupported)
 }
 
 /// A number of tokens as a word.
