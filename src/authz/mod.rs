@@ -43,7 +43,7 @@ impl Route {
 
     /// `account/name`.
     pub fn resolved_name(&self) -> String {
-        format!("{}/{}", self.account.spec.name, self.model)
+        [self.account.spec.name.as_str(), "/", self.model.as_str()].concat()
     }
 }
 

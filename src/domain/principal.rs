@@ -238,8 +238,8 @@ impl Principal {
     /// The written subject: `user:...`, `virtualaccount:...` or `local:uid:N`. Used for audit and usage.
     pub fn subject_text(&self) -> String {
         match self {
-            Self::User { user, .. } => format!("user:{}", user.email),
-            Self::VirtualAccount { account, .. } => format!("virtualaccount:{}", account.name),
+            Self::User { user, .. } => ["user:", user.email.as_str()].concat(),
+            Self::VirtualAccount { account, .. } => ["virtualaccount:", account.name.as_str()].concat(),
             Self::LocalAdministrator { uid } => format!("local:uid:{uid}"),
         }
     }

@@ -140,15 +140,18 @@ impl std::fmt::Debug for BufferedBody {
 pub struct Connection {
     transport: Transport,
     registration: Registration,
+    /// Room to read into, never cleared: to fill it with zeros for each read would cost as much as the reading.
     input: Vec<u8>,
     /// Everything before this was used.
     start: usize,
+    /// Nothing from here on was read.
+    end: usize,
 }
 
 impl Connection {
     /// A fresh connection.
     pub fn new(transport: Transport, registration: Registration) -> Self {
-        Self { transport, registration, input: Vec::new(), start: 0 }
+        Self { transport, registration, input: Vec::new(), start: 0, end: 0 }
     }
 
     /// The connection's watch.
@@ -348,26 +351,31 @@ impl Connection {
     }
 
     fn unread(&self) -> &[u8] {
-        self.input.get(self.start..).unwrap_or_default()
+        self.input.get(self.start..self.end).unwrap_or_default()
     }
 
     fn compact(&mut self) {
-        if self.start >= self.input.len() {
-            self.input.clear();
+        if self.start >= self.end {
+            self.end = 0;
             // An idle connection keeps no large buffer.
-            self.input.shrink_to(READ_BYTES);
+            if self.input.len() > READ_BYTES {
+                self.input.truncate(READ_BYTES);
+                self.input.shrink_to(READ_BYTES);
+            }
         } else if self.start > 0 {
-            self.input.drain(..self.start);
+            self.input.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
         }
         self.start = 0;
     }
 
     fn fill(&mut self) -> io::Result<usize> {
-        let from = self.input.len();
-        self.input.resize(from + READ_BYTES, 0);
-        let result = self.transport.read(self.input.get_mut(from..).unwrap_or_default());
-        let read = result.as_ref().map_or(0, |read| *read);
-        self.input.truncate(from + read);
+        let room = self.end + READ_BYTES;
+        if self.input.len() < room {
+            self.input.resize(room, 0);
+        }
+        let result = self.transport.read(self.input.get_mut(self.end..room).unwrap_or_default());
+        self.end += result.as_ref().map_or(0, |read| *read);
         result
     }
 }

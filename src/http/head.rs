@@ -110,15 +110,27 @@ impl Headers {
 
     /// All values of a header, the name in any case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        let mut at = 0;
+        std::iter::from_fn(move || self.find(name, &mut at))
     }
 
     /// The value of a header that stands exactly once.
     pub fn one(&self, name: &str) -> Option<&[u8]> {
-        let mut values =
-            self.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value);
-        let value = values.next()?;
-        values.next().is_none().then_some(value)
+        let mut at = 0;
+        let value = self.find(name, &mut at)?;
+        self.find(name, &mut at).is_none().then_some(value)
+    }
+
+    /// The next value of a header from a line on. A call looks a dozen names up in about twenty lines, so this is a plain
+    /// loop that looks at a name only where its length is right.
+    fn find(&self, name: &str, at: &mut usize) -> Option<&[u8]> {
+        while let Some((key, value)) = self.lines.get(*at) {
+            *at += 1;
+            if key.end.wrapping_sub(key.start) == name.len() && is_name(self.text_at(key), name) {
+                return Some(self.text_at(value));
+            }
+        }
+        None
     }
 
     /// Whether a comma-separated header holds a token, in any case.
@@ -127,6 +139,11 @@ impl Headers {
             .flat_map(|value| value.split(|b| *b == b','))
             .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
+}
+
+/// Whether a header line has this name, in any case.
+pub fn is_name(key: &[u8], name: &str) -> bool {
+    key.len() == name.len() && key.eq_ignore_ascii_case(name.as_bytes())
 }
 
 /// How a body is delimited, from the headers alone. RFC 9112 section 6.

@@ -13,4 +13,4 @@ pub mod sse;
 pub use answer::AnswerHead;
 pub use chunked::{ChunkedDecoder, Piece};
 pub use connection::{BodyBudget, BodyReservation, BufferedBody, Connection, Limits, ReadError};
-pub use head::{BodyLength, HeadError, Headers, RequestHead, ResponseHead, Version, head_end};
+pub use head::{BodyLength, HeadError, Headers, RequestHead, ResponseHead, Version, head_end, is_name};

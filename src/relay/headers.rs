@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::outgoing::Outgoing;
 use crate::authn;
 use crate::failure::Failure;
-use crate::http::{AnswerHead, Headers, RequestHead};
+use crate::http::{AnswerHead, Headers, RequestHead, is_name};
 use crate::store::Account;
 use crate::upstream::AuthHeader;
 use crate::wire::multipart;
@@ -106,9 +106,11 @@ pub fn provider_request(
     put(&[b"content-type: ", outgoing.content_type.as_bytes(), b"\r\n"]);
     if let Some((head, allowed_lines)) = outgoing.caller {
         for (name, value) in head.headers.iter() {
-            let allowed = allowed_lines.iter().find(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes()));
-            if let Some(name) = allowed {
-                put(&[name.as_bytes(), b": ", value, b"\r\n"]);
+            for allowed in allowed_lines {
+                if is_name(name, allowed) {
+                    put(&[allowed.as_bytes(), b": ", value, b"\r\n"]);
+                    break;
+                }
             }
         }
     }
@@ -125,6 +127,15 @@ pub fn provider_request(
     out
 }
 
+fn is_one_of(name: &[u8], allowed: &[&str]) -> bool {
+    for allowed in allowed {
+        if is_name(name, allowed) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Puts the lines of a provider's answer that may reach the caller into the head of ours.
 pub fn to_caller(from: &Headers, to: &mut AnswerHead, limits_here: bool) {
     for (name, value) in from.iter() {
@@ -133,11 +144,9 @@ pub fn to_caller(from: &Headers, to: &mut AnswerHead, limits_here: bool) {
         // Where the gateway has a limit of its own, that is the one which the caller must know.
         let is_rate_limit =
             (starts_with(b"x-ratelimit-") && !limits_here) || starts_with(b"anthropic-ratelimit-");
-        let allowed =
-            TO_CALLER.iter().any(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes())) || is_rate_limit;
-        if allowed {
-            to.line(&name.to_ascii_lowercase(), value);
-        } else if name.eq_ignore_ascii_case(b"x-request-id") {
+        if is_rate_limit || is_one_of(name, &TO_CALLER) {
+            to.line_in_small_letters(name, value);
+        } else if is_name(name, "x-request-id") {
             to.line(b"x-upstream-request-id", value);
         }
     }
@@ -151,8 +160,8 @@ pub fn to_caller_translated(from: &Headers, to: &mut AnswerHead) {
         to.line(b"x-upstream-request-id", id);
     }
     for (name, value) in from.iter() {
-        if TRANSLATED_TO_CALLER.iter().any(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes())) {
-            to.line(&name.to_ascii_lowercase(), value);
+        if is_one_of(name, &TRANSLATED_TO_CALLER) {
+            to.line_in_small_letters(name, value);
         }
     }
 }

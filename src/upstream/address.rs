@@ -21,7 +21,7 @@ pub fn relayed(account: &Account, model: Option<&Model>, path: &str, query: &str
         return azure(base, model.map_or("", |model| &model.model_id), version, path);
     }
     let mark = if query.is_empty() { "" } else { "?" };
-    format!("{base}/{path}{mark}{query}")
+    [base, "/", path, mark, query].concat()
 }
 
 /// Azure OpenAI has two forms: `/openai/v1`, which is OpenAI's own, and deployments with a version for each call

@@ -166,20 +166,32 @@ impl Aggregator {
                 self.remembered.insert(text.to_owned(), number);
                 Ok(Some(number))
             };
+            // One call is much like the one before.
+            let mut previous: Option<(&UsageRecord, Facts)> = None;
             for record in records {
+                let before = |is_same: fn(&UsageRecord, &UsageRecord) -> bool, pick: fn(Facts) -> u32| {
+                    previous.filter(|(earlier, _)| is_same(earlier, record)).map(|(_, facts)| pick(facts))
+                };
+                let subject = before(|a, b| a.subject == b.subject, |facts| facts.subject);
+                let teams = before(|a, b| a.teams == b.teams, |facts| facts.teams);
+                let model = before(|a, b| a.account == b.account && a.model == b.model, |facts| facts.model);
+                let endpoint = before(|a, b| a.endpoint == b.endpoint, |facts| facts.endpoint);
                 let facts = (|| -> Result<Option<Facts>, redb::Error> {
-                    let model = format!("{}\n{}", record.account, record.model);
                     let (Some(subject), Some(teams), Some(model), Some(endpoint)) = (
-                        number(&record.subject)?,
-                        number(&record.teams.join("\n"))?,
-                        number(&model)?,
-                        number(&record.endpoint)?,
+                        subject.map_or_else(|| number(&record.subject), |known| Ok(Some(known)))?,
+                        teams.map_or_else(|| number(&record.teams.join("\n")), |known| Ok(Some(known)))?,
+                        model.map_or_else(
+                            || number(&[record.account.as_str(), "\n", &record.model].concat()),
+                            |known| Ok(Some(known)),
+                        )?,
+                        endpoint.map_or_else(|| number(&record.endpoint), |known| Ok(Some(known)))?,
                     ) else {
                         return Ok(None);
                     };
                     let outcome = outcome_number(record.outcome);
                     Ok(Some(Facts { subject, teams, model, endpoint, outcome }))
                 })()?;
+                previous = facts.map(|facts| (record, facts)).or(previous);
                 let none = Facts { outcome: outcome_number(record.outcome), ..NOBODY };
                 let key = RowKey { hour: hour_of(record.at), facts: facts.unwrap_or(none) };
                 sums.entry(key).or_default().add_record(record);

@@ -2,6 +2,7 @@
 //! A writer of its own puts records into `usage.redb` in batches; a crash loses at most one flush interval.
 
 mod aggregate;
+mod encode;
 mod export;
 mod figures;
 mod group;

@@ -11,6 +11,7 @@ use redb::{
 
 use super::Shared;
 use super::aggregate::{Aggregator, hour_of};
+use super::encode;
 use super::inbox::MAX_BATCH;
 use super::last_used::{IdBytes, minute_of};
 use super::read::page;
@@ -189,7 +190,7 @@ impl Writer {
             for page in pages(&self.pending) {
                 let mut value = Vec::with_capacity(page.len() * 320);
                 for record in page {
-                    serde_json::to_writer(&mut value, record).map_err(std::io::Error::from)?;
+                    encode::append(&mut value, record).map_err(std::io::Error::from)?;
                     value.push(b'\n');
                 }
                 let at = page.first().map(|record| record.at).unwrap_or_default();

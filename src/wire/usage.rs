@@ -159,6 +159,9 @@ impl MessagesUsage {
     }
 }
 
+/// The value of a member that is looked for is seldom larger.
+const EXPECTED_BYTES: usize = 512;
+
 /// Finds the value of one top-level member of a JSON object that passes in pieces, and keeps only that value.
 #[derive(Debug)]
 pub struct MemberScanner {
@@ -241,7 +244,7 @@ impl MemberScanner {
                 b'"' => {
                     self.in_string = true;
                     if self.depth == 1 && self.expecting_key {
-                        self.key = Some(Vec::new());
+                        self.key = Some(Vec::with_capacity(self.name.len() + 1));
                     }
                 }
                 b'{' | b'[' => {
@@ -268,6 +271,7 @@ impl MemberScanner {
                     self.matched = false;
                     self.capturing = true;
                     self.captured.clear();
+                    self.captured.reserve(self.max_bytes.min(EXPECTED_BYTES));
                 }
                 _ => {}
             }
