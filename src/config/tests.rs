@@ -92,7 +92,7 @@ fn the_sections_are_those_of_the_struct() {
 }
 
 /// Where each key's effect is shown: file and test. A new key fails here until a test shows that it does something.
-const EFFECTS: [(&str, &str, &str); 35] = [
+const EFFECTS: [(&str, &str, &str); 39] = [
     ("server.listen", "tests/support/gateway.rs", "fn try_serve"),
     ("server.tls_cert_file", "tests/sdk/test_tls.py", "def test_"),
     ("server.tls_key_file", "tests/sdk/test_tls.py", "def test_"),
@@ -162,6 +162,10 @@ const EFFECTS: [(&str, &str, &str); 35] = [
         "src/usage/aggregate_tests.rs",
         "fn hourly_sums_stay_longer_than_records",
     ),
+    ("request_log.max_body_bytes", "tests/bodies.rs", "fn a_long_body_is_kept_in_part_and_says_so"),
+    ("request_log.max_held_bytes", "tests/bodies.rs", "fn what_finds_no_room_is_counted_and_hinders_nobody"),
+    ("request_log.retention_days", "src/request_log/tests.rs", "fn bodies_past_retention_are_removed"),
+    ("request_log.max_total_bytes", "src/request_log/tests.rs", "fn the_oldest_go_when_there_is_too_much"),
     ("log.level", "tests/lifecycle.rs", "fn the_log_level_is_obeyed_and_a_line_can_not_be_forged"),
     ("log.max_queued_lines", "src/logging.rs", "max_queued_lines"),
 ];
