@@ -19,7 +19,8 @@ const WITHHELD: &str = "Bodies are shown to the user whose call it was, and to a
 /// A status such as 429, or a class of them such as 4xx.
 fn status(call: &Call) -> Result<Option<RangeInclusive<u16>>> {
     let Some(text) = call.query.get("status")? else { return Ok(None) };
-    let wrong = || Failure::BadRequest("'status' must be a status such as 429, or a class such as 4xx".into());
+    let wrong =
+        || Failure::BadRequest("'status' must be a status such as 429, or a class such as 4xx".into());
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     match (text.strip_suffix("xx"), is_number) {
         (Some(class @ ("1" | "2" | "3" | "4" | "5")), _) => {
@@ -102,7 +103,10 @@ mod tests {
     #[test]
     fn bodies_as_text_or_base64() {
         let logged = |bytes: &[u8], total_bytes| body(&LoggedBody { bytes: bytes.to_vec(), total_bytes });
-        assert_eq!(logged(b"{\"a\":1}", 7), json!({"text": "{\"a\":1}", "base64": null, "bytes": 7, "truncated": false}));
+        assert_eq!(
+            logged(b"{\"a\":1}", 7),
+            json!({"text": "{\"a\":1}", "base64": null, "bytes": 7, "truncated": false})
+        );
         assert_eq!(logged(b"", 0), json!({"text": "", "base64": null, "bytes": 0, "truncated": false}));
         assert_eq!(
             logged("caf\u{e9}".as_bytes().get(..4).unwrap(), 9),

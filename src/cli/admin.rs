@@ -8,8 +8,8 @@ use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
 use super::{
-    apply, audit, budget, catalogue, clock, config_file, explain, export, grant, logs, model, provider, settings,
-    team, token, usage, user, virtual_account,
+    apply, audit, budget, catalogue, clock, config_file, explain, export, grant, logs, model, provider,
+    settings, team, token, usage, user, virtual_account,
 };
 
 /// Administer a gateway: people, applications, provider accounts, who may use what, and what was used.

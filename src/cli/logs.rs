@@ -203,7 +203,11 @@ impl Show {
 
 /// A body under its title.
 fn shown(title: &str, body: &Value) -> String {
-    let cut = if body.pointer("/truncated") == Some(&Value::Bool(true)) { ", only the beginning was kept" } else { "" };
+    let cut = if body.pointer("/truncated") == Some(&Value::Bool(true)) {
+        ", only the beginning was kept"
+    } else {
+        ""
+    };
     let content = ["/text", "/base64"].iter().find_map(|pointer| body.pointer(pointer)?.as_str());
     let form = if body.pointer("/text").is_some_and(Value::is_string) { "" } else { ", in base64" };
     format!("\n{title} ({} bytes{cut}{form})\n{}", text(body, &["/bytes"]), content.unwrap_or_default())
@@ -220,6 +224,9 @@ mod tests {
         let plain = json!({"text": "hi\n", "base64": null, "bytes": 3, "truncated": false});
         assert_eq!(shown("REQUEST", &plain), "\nREQUEST (3 bytes)\nhi\n");
         let binary = json!({"text": null, "base64": "/wA=", "bytes": 9, "truncated": true});
-        assert_eq!(shown("ANSWER", &binary), "\nANSWER (9 bytes, only the beginning was kept, in base64)\n/wA=");
+        assert_eq!(
+            shown("ANSWER", &binary),
+            "\nANSWER (9 bytes, only the beginning was kept, in base64)\n/wA="
+        );
     }
 }

@@ -82,7 +82,8 @@ const LOGGING: Column = Column { title: "LOGGING_SETTINGS", cell: logging_word }
 
 /// The word for `logging_settings` of an object; `-` where it has none.
 pub fn logging_word(object: &Value) -> String {
-    let settings = object.pointer("/logging_settings").or_else(|| object.pointer("/manifest/logging_settings"));
+    let settings =
+        object.pointer("/logging_settings").or_else(|| object.pointer("/manifest/logging_settings"));
     let Some(settings) = settings else { return "-".to_owned() };
     match settings.pointer("/log_body_by_default").and_then(Value::as_bool) {
         Some(true) => text(settings, &["/type"]) + "=true",

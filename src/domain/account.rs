@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BodyLogging, Money};
 use super::price::ModelPrices;
 use super::provider::ProviderType;
+use super::{BodyLogging, Money};
 use crate::clock::UnixMillis;
 use crate::id::{AccountName, ModelName};
 

@@ -28,7 +28,11 @@ impl Default for BodyLogging {
 impl BodyLogging {
     /// What holds for calls on an account: `never` of either wins, then the account's own setting, then the tenant's.
     pub fn in_force(tenant: Self, account: Option<Self>) -> Self {
-        if tenant == Self::Never || account == Some(Self::Never) { Self::Never } else { account.unwrap_or(tenant) }
+        if tenant == Self::Never || account == Some(Self::Never) {
+            Self::Never
+        } else {
+            account.unwrap_or(tenant)
+        }
     }
 
     /// Whether the bodies of a call are kept. `asked` is what its headers say, and is looked at only where it counts.

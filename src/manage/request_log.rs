@@ -58,7 +58,11 @@ impl Manage {
     ///
     /// # Errors
     /// When the principal manages nothing, or the records can not be read.
-    pub fn request_log_list(&self, principal: &Principal, filter: &RecentFilter) -> Result<CallList, Failure> {
+    pub fn request_log_list(
+        &self,
+        principal: &Principal,
+        filter: &RecentFilter,
+    ) -> Result<CallList, Failure> {
         let filter = RecentFilter { calls: self.within_scope(principal, &filter.calls)?, ..filter.clone() };
         let page = self.usage.recent(&filter).map_err(super::usage::unreadable)?;
         let ids = page.records.iter().map(|record| (record.at, record.request_id.clone())).collect();
@@ -106,7 +110,8 @@ impl Manage {
     /// A call of which nothing was kept but its record.
     fn unlogged(&self, request_id: &str, calls: ReportFilter) -> Result<LoggedCall, Failure> {
         let request_id = Some(request_id.to_owned());
-        let filter = RecentFilter { calls, request_id: request_id.clone(), limit: 1, ..RecentFilter::default() };
+        let filter =
+            RecentFilter { calls, request_id: request_id.clone(), limit: 1, ..RecentFilter::default() };
         let page = self.usage.recent(&filter).map_err(super::usage::unreadable)?;
         match (page.records.into_iter().next(), page.next) {
             (Some(record), _) => Ok(LoggedCall { record, bodies: BodiesView::NotLogged }),

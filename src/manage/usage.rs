@@ -34,7 +34,11 @@ impl Manage {
         self.usage.export(&self.within_scope(principal, filter)?, from).map_err(unreadable)
     }
 
-    pub(super) fn within_scope(&self, principal: &Principal, filter: &ReportFilter) -> Result<ReportFilter, Failure> {
+    pub(super) fn within_scope(
+        &self,
+        principal: &Principal,
+        filter: &ReportFilter,
+    ) -> Result<ReportFilter, Failure> {
         let view = self.view(principal)?;
         Ok(ReportFilter {
             scope: authz::usage_scope(&view.principal, &view.world),

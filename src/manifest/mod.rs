@@ -22,8 +22,8 @@ use serde_json::Value;
 
 use crate::clock::UnixMillis;
 use crate::domain::{
-    AccountingFailure, AutoRotate, BodyLogging, LimitKind, LimitRule, ModelPrices, ModelSettings, ModelType, Money,
-    ProviderType, TenantRole,
+    AccountingFailure, AutoRotate, BodyLogging, LimitKind, LimitRule, ModelPrices, ModelSettings, ModelType,
+    Money, ProviderType, TenantRole,
 };
 use crate::secret::Secret;
 

@@ -74,7 +74,11 @@ mod tests {
             ("", Some("yes"), None),
             ("x-tfy-logging-config: {\"enabled\": true}\r\n", Some("false"), Some(true)),
             ("X-TFY-LOGGING-CONFIG: {\"enabled\":false}\r\n", Some("true"), Some(false)),
-            ("x-tfy-logging-config: {\"tracing_project_fqn\":\"a:b\",\"enabled\":true}\r\n", None, Some(true)),
+            (
+                "x-tfy-logging-config: {\"tracing_project_fqn\":\"a:b\",\"enabled\":true}\r\n",
+                None,
+                Some(true),
+            ),
             ("x-tfy-logging-config: {}\r\n", Some("true"), Some(true)),
             ("x-tfy-logging-config: {\"project\":\"x\"}\r\n", None, None),
             ("x-tfy-logging-config: {\"enabled\":null}\r\n", None, None),
@@ -85,7 +89,16 @@ mod tests {
 
     #[test]
     fn what_can_not_be_read_is_refused() {
-        for value in ["", "true", "[]", "{", "{\"enabled\":\"true\"}", "{\"enabled\":1}", "{\"enabled\":true} x", "\u{ff}"] {
+        for value in [
+            "",
+            "true",
+            "[]",
+            "{",
+            "{\"enabled\":\"true\"}",
+            "{\"enabled\":1}",
+            "{\"enabled\":true} x",
+            "\u{ff}",
+        ] {
             assert!(read(&format!("x-tfy-logging-config: {value}\r\n"), None).is_err(), "{value}");
         }
         let line = "x-tfy-logging-config: {\"enabled\":true}\r\n";

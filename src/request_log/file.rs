@@ -93,7 +93,8 @@ fn entry_of(id_key: &[u8; 32]) -> [u8; 16] {
 /// About what an entry takes on disk.
 fn cost(value_bytes: usize) -> u64 {
     let bytes = value_bytes.saturating_add(ENTRY_BYTES);
-    let bytes = if bytes > SMALL_VALUE_BYTES { bytes.checked_next_power_of_two().unwrap_or(bytes) } else { bytes };
+    let bytes =
+        if bytes > SMALL_VALUE_BYTES { bytes.checked_next_power_of_two().unwrap_or(bytes) } else { bytes };
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
@@ -118,7 +119,8 @@ pub(super) fn seal(
     }
     plain.extend_from_slice(&request.bytes);
     plain.extend_from_slice(&answer.bytes);
-    let sealed = master_key.seal_bytes(KIND, &place(&key), &head, &plain).map_err(|error| error.to_string())?;
+    let sealed =
+        master_key.seal_bytes(KIND, &place(&key), &head, &plain).map_err(|error| error.to_string())?;
     let length = u32::try_from(head.len()).map_err(|error| error.to_string())?;
     let value = [&length.to_le_bytes()[..], head.as_bytes(), &sealed].concat();
     Ok(Entry { key, request_id: record.request_id.clone(), value })
@@ -336,9 +338,8 @@ pub(super) fn find(
         let record = reading.entry(&key, |head, _| {
             serde_json::from_str::<UsageRecord>(head).map_err(|_| reading.damaged())
         })?;
-        found = record
-            .and_then(|record| filter.seen(&record))
-            .map(|record| Found { key: LogKey(key), record });
+        found =
+            record.and_then(|record| filter.seen(&record)).map(|record| Found { key: LogKey(key), record });
         Ok(found.is_none())
     })?;
     Ok(found)

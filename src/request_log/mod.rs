@@ -55,9 +55,7 @@ impl fmt::Display for RequestLogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str("too many readings of the request log at once; try again"),
-            Self::Unavailable => {
-                f.write_str("bodies can not reach the disk; check the disk and try again")
-            }
+            Self::Unavailable => f.write_str("bodies can not reach the disk; check the disk and try again"),
             Self::Store(error) => write!(f, "{error}"),
             Self::Sealed(SealError::OtherKey) => f.write_str(
                 "the bodies are sealed under another master key; start with the right store.master_key_file",
@@ -196,7 +194,9 @@ impl Shared {
     fn drop_one(&self, why: &str) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         if !self.dropping.swap(true, Ordering::AcqRel) {
-            log::warn!("request log: the bodies of calls are not kept: {why}; gateway_request_log_dropped_total counts them");
+            log::warn!(
+                "request log: the bodies of calls are not kept: {why}; gateway_request_log_dropped_total counts them"
+            );
         }
     }
 
@@ -358,13 +358,16 @@ impl RequestLogReader for RequestLog {
 
     fn are_logged(&self, calls: Vec<(UnixMillis, String)>) -> Result<Vec<bool>, RequestLogError> {
         let count = calls.len();
-        let mut logged = self.read(move |shared, database| file::are_logged(&shared.path, database, &calls))?;
+        let mut logged =
+            self.read(move |shared, database| file::are_logged(&shared.path, database, &calls))?;
         logged.resize(count, false);
         Ok(logged)
     }
 
     fn bodies(&self, key: LogKey) -> Result<Option<LoggedBodies>, RequestLogError> {
-        self.read(move |shared, database| file::bodies(&shared.path, database, shared.store.master_key(), key))
+        self.read(move |shared, database| {
+            file::bodies(&shared.path, database, shared.store.master_key(), key)
+        })
     }
 }
 

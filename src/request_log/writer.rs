@@ -83,14 +83,15 @@ impl Writer {
                 std::mem::take(&mut inbox.flushes)
             };
             let now = Instant::now();
+            // First: it opens a file that is there, which whoever flushes is about to read.
+            if self.prune_at.is_some_and(|at| at <= now) {
+                self.prune();
+            }
             if !flushes.is_empty() || self.write_at.is_some_and(|at| at <= now) {
                 let written = self.write();
                 for answer in flushes {
                     answer.send(written);
                 }
-            }
-            if self.prune_at.is_some_and(|at| at <= now) {
-                self.prune();
             }
         }
         {

@@ -18,7 +18,7 @@ mod writer;
 #[cfg(test)]
 mod aggregate_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use export::{ExportCursor, ExportPage};
 pub use figures::Figures;

@@ -123,8 +123,11 @@ mod tests {
     fn filled(folder: &Folder) -> Usage {
         let usage = Usage::start(&folder.0, &config());
         for number in 0..1000_u64 {
-            let mut record =
-                record(["user:ada@x.io", "user:bob@x.io"][usize::from(number % 2 == 1)], "main/m", FIRST + number * 1000);
+            let mut record = record(
+                ["user:ada@x.io", "user:bob@x.io"][usize::from(number % 2 == 1)],
+                "main/m",
+                FIRST + number * 1000,
+            );
             record.request_id = format!("req-{number}.");
             record.status = if number % 10 == 0 { 429 } else { 200 };
             usage.reserve().unwrap().settle(record);
@@ -175,7 +178,10 @@ mod tests {
             subject: Some("user:bob@x.io".into()),
             ..all().calls
         };
-        assert_eq!(ids(&usage, RecentFilter { calls, ..all() }).join(""), "req-19.req-17.req-15.req-13.req-11.");
+        assert_eq!(
+            ids(&usage, RecentFilter { calls, ..all() }).join(""),
+            "req-19.req-17.req-15.req-13.req-11."
+        );
         let id = |id: &str| ids(&usage, RecentFilter { request_id: Some(id.to_owned()), ..all() });
         assert_eq!(id("req-500."), ["req-500."]);
         assert!(id("req-50").is_empty() && id("req-1000.").is_empty());
@@ -187,7 +193,16 @@ mod tests {
 
     #[test]
     fn cursors_that_nobody_gave_out() {
-        for wrong in ["", "x", "0", &"0".repeat(32), &"g".repeat(33), &"0".repeat(39), &format!("{}+1", "0".repeat(32)), "\u{e9}"] {
+        for wrong in [
+            "",
+            "x",
+            "0",
+            &"0".repeat(32),
+            &"g".repeat(33),
+            &"0".repeat(39),
+            &format!("{}+1", "0".repeat(32)),
+            "\u{e9}",
+        ] {
             assert_eq!(RecentCursor::parse(wrong), None, "{wrong}");
         }
         let folder = Folder::new();
