@@ -66,7 +66,7 @@ impl Manage {
         let filter = RecentFilter { calls: self.within_scope(principal, &filter.calls)?, ..filter.clone() };
         let page = self.usage.recent(&filter).map_err(super::usage::unreadable)?;
         let ids = page.records.iter().map(|record| (record.at, record.request_id.clone())).collect();
-        let logged = self.request_log.are_logged(ids).map_err(unreadable)?;
+        let logged = self.request_log.are_logged(ids, filter.calls.flush).map_err(unreadable)?;
         let calls = page.records.into_iter().zip(logged);
         let calls = calls.map(|(record, is_logged)| ListedCall { record, is_logged }).collect();
         Ok(CallList { calls, next: page.next })

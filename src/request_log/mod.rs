@@ -123,11 +123,13 @@ pub trait RequestLogReader: Send + Sync + fmt::Debug {
     /// When the log can not be read.
     fn find(&self, request_id: &str, filter: &ReportFilter) -> Result<Option<Found>, RequestLogError>;
 
-    /// Whether the bodies of calls are kept, each named by its beginning and its request id.
+    /// Whether the bodies of calls are kept, each named by its beginning and its request id. With `flush` what waits is
+    /// written first.
     ///
     /// # Errors
     /// When the log can not be read.
-    fn are_logged(&self, calls: Vec<(UnixMillis, String)>) -> Result<Vec<bool>, RequestLogError>;
+    fn are_logged(&self, calls: Vec<(UnixMillis, String)>, flush: bool)
+    -> Result<Vec<bool>, RequestLogError>;
 
     /// The bodies; `None` when they were removed meanwhile.
     ///
@@ -356,7 +358,14 @@ impl RequestLogReader for RequestLog {
         self.read(move |shared, database| file::find(&shared.path, database, &request_id, &filter))
     }
 
-    fn are_logged(&self, calls: Vec<(UnixMillis, String)>) -> Result<Vec<bool>, RequestLogError> {
+    fn are_logged(
+        &self,
+        calls: Vec<(UnixMillis, String)>,
+        flush: bool,
+    ) -> Result<Vec<bool>, RequestLogError> {
+        if flush {
+            self.flush(FLUSH_TIMEOUT)?;
+        }
         let count = calls.len();
         let mut logged =
             self.read(move |shared, database| file::are_logged(&shared.path, database, &calls))?;
@@ -393,7 +402,7 @@ impl RequestLogReader for RequestLogFile {
         }
     }
 
-    fn are_logged(&self, calls: Vec<(UnixMillis, String)>) -> Result<Vec<bool>, RequestLogError> {
+    fn are_logged(&self, calls: Vec<(UnixMillis, String)>, _: bool) -> Result<Vec<bool>, RequestLogError> {
         match file::open_for_reading(&self.path)? {
             Some(database) => file::are_logged(&self.path, &*database, &calls),
             None => Ok(vec![false; calls.len()]),

@@ -85,7 +85,7 @@ fn what_is_kept_is_sealed_and_comes_back_as_it_was() {
     assert_eq!(bodies(&log, "r2").answer, LoggedBody { bytes: Vec::new(), total_bytes: 0 });
     let asked = [("r1", at), ("r1", at + 1), ("r2", at + 1), ("r3", at)];
     let asked = asked.map(|(id, at)| (UnixMillis(at), id.to_owned())).to_vec();
-    assert_eq!(log.are_logged(asked.clone()).unwrap(), [true, false, true, false]);
+    assert_eq!(log.are_logged(asked.clone(), true).unwrap(), [true, false, true, false]);
     assert_eq!(log.counts().written, 2);
     assert_eq!(log.counts().held_bytes, 0);
     log.close();
@@ -94,7 +94,7 @@ fn what_is_kept_is_sealed_and_comes_back_as_it_was() {
     let file = RequestLogFile::new(&folder.0, store(7));
     let key = file.find("r1", &all()).unwrap().unwrap().key;
     assert_eq!(file.bodies(key).unwrap().unwrap(), kept);
-    assert_eq!(file.are_logged(asked).unwrap(), [true, false, true, false]);
+    assert_eq!(file.are_logged(asked, true).unwrap(), [true, false, true, false]);
     let other = RequestLogFile::new(&folder.0, store(8));
     let refused = other.bodies(key).unwrap_err();
     assert!(matches!(refused, RequestLogError::Sealed(SealError::OtherKey)), "{refused}");

@@ -207,6 +207,7 @@ mod tests {
         }
         let folder = Folder::new();
         let usage = filled(&folder);
+        usage.recent(&all()).unwrap();
         for made_up in [format!("{}999999", "0".repeat(32)), format!("{}0", "f".repeat(32))] {
             let before = RecentCursor::parse(&made_up);
             assert!(before.is_some());

@@ -75,7 +75,7 @@ impl RequestLogReader for NoLog {
         Ok(None)
     }
 
-    fn are_logged(&self, calls: Vec<(UnixMillis, String)>) -> Result<Vec<bool>, RequestLogError> {
+    fn are_logged(&self, calls: Vec<(UnixMillis, String)>, _: bool) -> Result<Vec<bool>, RequestLogError> {
         Ok(vec![false; calls.len()])
     }
 
