@@ -452,7 +452,7 @@ fn who_may_read_what_and_each_reading_is_audited() {
     // Who came to have the address of another does not come to have their prompts.
     gateway.admin_ok(&["user", "activate", "gone@example.com"]);
     gateway.admin_ok(&["user", "deactivate", "gone@example.com"]);
-    gateway.admin_ok(&["user", "delete", "gone@example.com"]);
+    gateway.admin_ok(&["user", "delete", "gone@example.com", "--force"]);
     gateway.admin_ok(&["user", "create", "gone@example.com"]);
     let heir = gateway.user_token("gone@example.com");
     assert_eq!(reads(gateway, &heir, "of-gone"), "withheld");

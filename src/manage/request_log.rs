@@ -86,10 +86,20 @@ impl Manage {
     ) -> Result<LoggedCall, Failure> {
         let view = self.view(principal)?;
         let filter = self.within_scope(principal, filter)?;
-        let found = self.request_log.find(request_id, &filter).map_err(unreadable)?;
-        let Some(Found { key, record }) = found else {
-            return self.unlogged(request_id, filter);
+        let find = || self.request_log.find(request_id, &filter).map_err(unreadable);
+        let found = match find()? {
+            Some(found) => found,
+            None => {
+                let call = self.unlogged(request_id, filter.clone())?;
+                // It may have ended between the two looks; its bodies are handed over before its record.
+                let named = vec![(call.record.at, call.record.request_id.clone())];
+                let is_logged = self.request_log.are_logged(named, filter.flush).map_err(unreadable)?;
+                let again = if is_logged == [true] { find()? } else { None };
+                let Some(found) = again else { return Ok(call) };
+                found
+            }
         };
+        let Found { key, record } = found;
         if !may_read_bodies(&view, &record) {
             return Ok(LoggedCall { record, bodies: BodiesView::Withheld });
         }
