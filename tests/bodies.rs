@@ -16,7 +16,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use support::gateway::{Gateway, Home, token_id};
+use support::gateway::{Gateway, token_id};
 use support::sse::{DONE, FINISH, USAGE, text};
 use support::{CHAT_ANSWER, Client, Fixture, PROVIDER_KEY, Provider, chat, eventually};
 
