@@ -34,6 +34,8 @@ pub struct Config {
     pub tenant: Tenant,
     /// Accounting.
     pub usage: Usage,
+    /// Bodies of calls.
+    pub request_log: RequestLog,
     /// Logging.
     pub log: Log,
 }
@@ -216,6 +218,33 @@ impl Default for Usage {
             flush_interval_ms: 500,
             retention_days: 90,
             aggregate_retention_days: 800,
+        }
+    }
+}
+
+/// `[request_log]`: bounds of what is kept of bodies. Whether any are kept is decided while the gateway runs, in the
+/// settings of the tenant and of provider accounts.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestLog {
+    /// Bytes that are kept of one body; of a longer one its beginning.
+    pub max_body_bytes: usize,
+    /// Bytes of memory for the bodies of all calls in flight and of those that wait for the disk; past it they are not
+    /// kept.
+    pub max_held_bytes: usize,
+    /// Days that bodies are kept.
+    pub retention_days: u64,
+    /// About the most bytes that they take on disk; past it the oldest go.
+    pub max_total_bytes: u64,
+}
+
+impl Default for RequestLog {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 1024 * 1024,
+            max_held_bytes: 64 * 1024 * 1024,
+            retention_days: 30,
+            max_total_bytes: 10 * 1024 * 1024 * 1024,
         }
     }
 }

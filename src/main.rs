@@ -21,6 +21,7 @@ mod net;
 mod ops;
 mod prices;
 mod relay;
+mod request_log;
 mod seal;
 mod secret;
 mod server;

@@ -9,6 +9,8 @@ use crate::secret::Secret;
 
 const NONCE_BYTES: usize = 24;
 const FORMAT: &str = "x1";
+/// What bytes sealed as bytes begin with, before the key's id.
+const BYTES_FORMAT: &[u8] = b"x1b:";
 
 /// Why a secret could not be sealed or opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +112,46 @@ impl MasterKey {
             self.cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| SealError::Damaged)?;
         String::from_utf8(opened).map(Secret::new).map_err(|_| SealError::Damaged)
     }
+
+    /// Seals bytes, such as a body, for one field of one object: the format, the key's id, the nonce, the sealed bytes.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn seal_bytes(
+        &self,
+        kind: &str,
+        name: &str,
+        field: &str,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|_| SealError::NoEntropy)?;
+        let payload = Payload { msg: bytes, aad: &binding(kind, name, field) };
+        let sealed =
+            self.cipher.encrypt(XNonce::from_slice(&nonce), payload).map_err(|_| SealError::Damaged)?;
+        Ok([BYTES_FORMAT, self.id.as_bytes(), &nonce, &sealed].concat())
+    }
+
+    /// Opens what [`MasterKey::seal_bytes`] sealed for the same field.
+    ///
+    /// # Errors
+    /// When it was sealed under another key, for another field, or was changed.
+    pub fn open_bytes(
+        &self,
+        kind: &str,
+        name: &str,
+        field: &str,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, SealError> {
+        let rest = sealed.strip_prefix(BYTES_FORMAT).ok_or(SealError::Damaged)?;
+        let (id, rest) = rest.split_at_checked(self.id.len()).ok_or(SealError::Damaged)?;
+        if id != self.id.as_bytes() {
+            return Err(SealError::OtherKey);
+        }
+        let (nonce, sealed) = rest.split_at_checked(NONCE_BYTES).ok_or(SealError::Damaged)?;
+        let payload = Payload { msg: sealed, aad: &binding(kind, name, field) };
+        self.cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| SealError::Damaged)
+    }
 }
 
 /// Lengths come first, so that no two (kind, name, field) give the same bytes.
@@ -163,5 +205,25 @@ mod tests {
             assert!(key.open("account", "main", "api_key", &changed).is_err(), "byte {at}");
         }
         assert!(key.open("account", "main", "api_key", "").is_err());
+    }
+
+    #[test]
+    fn bytes_open_only_where_they_were_sealed() {
+        let key = MasterKey::new(&[7; 32]);
+        let plain = b"\x00a prompt\xff";
+        let sealed = key.seal_bytes("request-log", "1", "who", plain).unwrap();
+        assert!(memchr::memmem::find(&sealed, b"a prompt").is_none());
+        assert_eq!(key.open_bytes("request-log", "1", "who", &sealed).unwrap(), plain);
+        for (name, field) in [("2", "who"), ("1", "another")] {
+            assert_eq!(key.open_bytes("request-log", name, field, &sealed), Err(SealError::Damaged));
+        }
+        let other = MasterKey::new(&[8; 32]);
+        assert_eq!(other.open_bytes("request-log", "1", "who", &sealed), Err(SealError::OtherKey));
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(key.open_bytes("request-log", "1", "who", &changed).is_err(), "byte {at}");
+            assert!(key.open_bytes("request-log", "1", "who", &sealed[..at]).is_err(), "{at} bytes");
+        }
     }
 }

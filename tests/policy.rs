@@ -113,6 +113,9 @@ const ROWS: &[&str] = &[
     "POST /clock/reset",
     "GET /usage/report",
     "GET /usage/export",
+    "GET /logs",
+    "GET /logs/{request_id} | own",
+    "GET /logs/{request_id} | another's",
     "GET /llm-gateway/config/{type}",
     "GET /llm-gateway/budgets",
     "PUT /llm-gateway/budgets",
@@ -253,9 +256,13 @@ impl Stage {
         let callers = ["member", "model", "manager", "team", "lead", "admin", "app"];
         for who in callers {
             let mut client = Client::connect(stage.gateway.addr);
-            let answer =
-                client.post("/v1/chat/completions", stage.token_of(who), chat("main/m", "").as_bytes());
-            assert_eq!(answer.status, 200, "{who}");
+            client.send_request(
+                "/v1/chat/completions",
+                stage.token_of(who),
+                &format!("content-type: application/json\r\nx-request-id: call-{who}\r\n"),
+                chat("main/m", "").as_bytes(),
+            );
+            assert_eq!(client.read_response().status, 200, "{who}");
         }
         stage.gateway.wait_for_usage("user", 1 + callers.len() as u64);
         eventually("the token to expire", || {
@@ -576,6 +583,14 @@ impl Stage {
                 (format!("/explain?subject={subject}&model={account}/m"), Value::Null)
             }
             ("GET", "/usage/report") => ("/usage/report?by=user,model".into(), Value::Null),
+            ("GET", "/logs/{request_id}") => {
+                let caller = match (variant, who) {
+                    ("own", who) => who,
+                    (_, "admin") => "member",
+                    _ => "admin",
+                };
+                (format!("/logs/call-{caller}"), Value::Null)
+            }
             ("GET", "/llm-gateway/config/{type}") => {
                 ("/llm-gateway/config/gateway-budget-config".into(), Value::Null)
             }

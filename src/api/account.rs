@@ -124,6 +124,9 @@ pub fn update(call: &Call, principal: &Principal) -> Result {
     if fields.has("drop_unsupported") {
         change.drop_unsupported = Some(fields.flag("drop_unsupported")?);
     }
+    if fields.has("logging_settings") {
+        change.logging_settings = Some(crate::manifest::logging_settings(&mut fields)?);
+    }
     if fields.has("client_certificate") {
         change.client_certificate = Some(fields.text("client_certificate")?);
     }

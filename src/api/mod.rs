@@ -9,6 +9,7 @@ mod directory;
 mod explain;
 mod grant;
 mod limits;
+mod logs;
 mod openapi;
 mod personal_token;
 mod query;
@@ -245,6 +246,8 @@ routes! {
     "/llm-gateway/budgets/{id}/leaderboard", "GET": "GET" Person limits::leaderboard;
     "/usage/report", "GET": "GET" Person usage::report;
     "/usage/export", "GET": "GET" Export usage::export;
+    "/logs", "GET": "GET" Person logs::list_all;
+    "/logs/{request_id}", "GET": "GET" Person logs::show;
 }
 
 /// Answers one request of the management API. `None` is a caller without a token, or with a bad one.

@@ -13,6 +13,7 @@ fn shape(settings: &Settings) -> Value {
         "pat_may_mint": settings.pat_may_mint,
         "audit_retention_days": settings.audit_retention_days,
         "limits_when_accounting_fails": settings.limits_when_accounting_fails,
+        "logging_settings": settings.logging_settings,
     })
 }
 
@@ -33,6 +34,7 @@ pub fn update(call: &Call, principal: &Principal) -> Result {
         pat_may_mint: if fields.has("pat_may_mint") { Some(fields.flag("pat_may_mint")?) } else { None },
         audit_retention_days: bound(&mut fields, "audit_retention_days")?,
         limits_when_accounting_fails: crate::manifest::accounting_failure(&mut fields)?,
+        logging_settings: crate::manifest::logging_settings(&mut fields)?,
         yes: fields.flag("yes")?,
         dry_run: fields.flag("dryRun")?,
     };

@@ -103,7 +103,7 @@ fn shape(by: &[GroupKey], row: &ReportRow) -> Value {
 }
 
 /// Which calls are asked for.
-fn filter(call: &Call) -> Result<ReportFilter> {
+pub fn filter(call: &Call) -> Result<ReportFilter> {
     let text = |name: &str| Ok::<_, Failure>(call.query.get(name)?.map(str::to_owned));
     let metadata = call.query.with_prefix("metadata.");
     if metadata.len() > MAX_METADATA_FILTERS {

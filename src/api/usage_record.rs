@@ -17,10 +17,17 @@ fn origin(origin: TokenOrigin) -> &'static str {
     }
 }
 
-/// One JSON object and a line end. A cost that is not known is null.
+/// One JSON object and a line end.
 pub fn json_line(record: &UsageRecord) -> String {
+    let mut line = json_object(record).to_string();
+    line.push('\n');
+    line
+}
+
+/// A record as JSON. A cost that is not known is null.
+pub fn json_object(record: &UsageRecord) -> Value {
     let tokens = &record.tokens;
-    let mut line = json!({
+    json!({
         "at": record.at.to_iso(),
         "requestId": record.request_id,
         "subject": record.subject,
@@ -47,9 +54,6 @@ pub fn json_line(record: &UsageRecord) -> String {
         "answerBytes": record.answer_bytes,
         "metadata": record.metadata,
     })
-    .to_string();
-    line.push('\n');
-    line
 }
 
 /// One line under [`CSV_HEADER`]; what is not known or not there is empty, teams are divided by semicolons.

@@ -8,8 +8,8 @@ use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
 use super::{
-    apply, audit, budget, catalogue, clock, config_file, explain, export, grant, model, provider, settings,
-    team, token, usage, user, virtual_account,
+    apply, audit, budget, catalogue, clock, config_file, explain, export, grant, logs, model, provider,
+    settings, team, token, usage, user, virtual_account,
 };
 
 /// Administer a gateway: people, applications, provider accounts, who may use what, and what was used.
@@ -74,6 +74,7 @@ enum Noun {
     Settings(settings::Settings),
     Clock(clock::Clock),
     Usage(usage::Usage),
+    Logs(logs::Logs),
     Budget(budget::Budget),
     Apply(apply::Apply),
     Export(export::Export),
@@ -135,6 +136,7 @@ impl Admin {
             Noun::Settings(noun) => noun.run(&open),
             Noun::Clock(noun) => noun.run(&open),
             Noun::Usage(noun) => noun.run(&open),
+            Noun::Logs(noun) => noun.run(&open),
             Noun::Budget(noun) => noun.run(&open),
             Noun::Apply(verb) => verb.run(&open),
             Noun::Export(verb) => verb.run(&open),

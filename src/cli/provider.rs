@@ -8,6 +8,7 @@ use super::admin::Open;
 use super::failure::Failure;
 use super::input::{headers, path, read_secret, read_text};
 use super::output::{Column, count, text};
+use super::settings::{logging_settings, logging_word};
 use crate::secret::Secret;
 
 /// Provider accounts: where models run, and the key that the gateway uses there.
@@ -97,6 +98,11 @@ struct Create {
     #[argh(option, arg_name = "bool")]
     drop_unsupported: Option<bool>,
 
+    /// whose request and answer bodies are kept: never, always, header_controlled or header_controlled=true (default: as
+    /// the settings say)
+    #[argh(option, arg_name = "words")]
+    log_bodies: Option<String>,
+
     /// PEM file of the certificate that the provider's server is shown
     #[argh(option, arg_name = "file")]
     client_cert_file: Option<String>,
@@ -175,6 +181,11 @@ struct Update {
     #[argh(option, arg_name = "bool")]
     drop_unsupported: Option<bool>,
 
+    /// whose request and answer bodies are kept: never, always, header_controlled, header_controlled=true, or none for as
+    /// the settings say
+    #[argh(option, arg_name = "words")]
+    log_bodies: Option<String>,
+
     /// PEM file of the certificate that the provider's server is shown
     #[argh(option, arg_name = "file")]
     client_cert_file: Option<String>,
@@ -243,6 +254,19 @@ struct Delete {
     dry_run: bool,
 }
 
+/// What was said of bodies, as the API wants it; null for `none`.
+fn logging(word: Option<&str>) -> Result<Option<Value>, Failure> {
+    match word {
+        None => Ok(None),
+        Some("none") => Ok(Some(Value::Null)),
+        Some(word) => logging_settings(word).map(Some).ok_or_else(|| {
+            Failure::Usage(format!(
+                "'{word}' says nothing about bodies; write never, always, header_controlled, header_controlled=true or none."
+            ))
+        }),
+    }
+}
+
 const NAME: Column = Column { title: "NAME", cell: |account| text(account, &["/name", "/manifest/name"]) };
 const TYPE: Column = Column { title: "TYPE", cell: |account| text(account, &["/provider"]) };
 const BASE_URL: Column =
@@ -259,6 +283,7 @@ const DROPS: Column = Column {
         if text(account, &["/manifest/drop_unsupported"]) == "-" { "no" } else { "yes" }.to_owned()
     },
 };
+const LOG_BODIES: Column = Column { title: "LOG-BODIES", cell: logging_word };
 const CLIENT_CERT: Column = Column {
     title: "CLIENT-CERT",
     cell: |account| {
@@ -323,6 +348,7 @@ impl Provider {
                     OWN_CA,
                     CLIENT_CERT,
                     DROPS,
+                    LOG_BODIES,
                     MODELS,
                     CREATED,
                     UPDATED,
@@ -404,7 +430,7 @@ impl Given<'_> {
 }
 
 /// Adds what is given of the plain settings to a manifest or a change.
-fn settings(body: &mut Map<String, Value>, given: [(&str, Option<Value>); 4]) {
+fn settings(body: &mut Map<String, Value>, given: [(&str, Option<Value>); 5]) {
     for (name, value) in given {
         if let Some(value) = value {
             body.insert(name.to_owned(), value);
@@ -452,6 +478,7 @@ fn create(verb: Create, open: Open<'_>) -> Result<(), Failure> {
         ("project_id", verb.project_id.map(Value::from)),
         ("api_version", verb.api_version.map(Value::from)),
         ("drop_unsupported", verb.drop_unsupported.map(Value::from)),
+        ("logging_settings", logging(verb.log_bodies.as_deref())?),
     ];
     settings(&mut manifest, given);
     if !headers.is_empty() {
@@ -501,6 +528,7 @@ fn update(verb: Update, open: Open<'_>) -> Result<(), Failure> {
         ("project_id", verb.project_id.map(Value::from)),
         ("api_version", verb.api_version.map(Value::from)),
         ("drop_unsupported", verb.drop_unsupported.map(Value::from)),
+        ("logging_settings", logging(verb.log_bodies.as_deref())?),
     ];
     settings(&mut body, given);
     if verb.no_headers || !headers.is_empty() {

@@ -1,7 +1,7 @@
 //! `gateway admin settings`
 
 use argh::FromArgs;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::admin::Open;
 use super::failure::Failure;
@@ -18,7 +18,9 @@ use super::output::{Column, text};
     note = "pat_max_validity_days: days after its creation on which a personal access token ends at the latest (none: no bound).",
     note = "pat_may_mint: whether someone who shows a personal access token may make others with it (true or false).",
     note = "audit_retention_days: days that audit entries are kept (none: for ever).",
-    note = "limits_when_accounting_fails: calls under a budget while usage can not be written (refuse or serve)."
+    note = "limits_when_accounting_fails: calls under a budget while usage can not be written (refuse or serve).",
+    note = "logging_settings: whose request and answer bodies are kept (never, always, header_controlled: those of calls\n  \
+    whose headers ask for it, header_controlled=true: those of calls whose headers do not say no)."
 )]
 pub struct Settings {
     #[argh(subcommand)]
@@ -76,6 +78,30 @@ const ACCOUNTING: Column = Column {
     cell: |value| text(value, &["/limits_when_accounting_fails"]),
 };
 
+const LOGGING: Column = Column { title: "LOGGING_SETTINGS", cell: logging_word };
+
+/// The word for `logging_settings` of an object; `-` where it has none.
+pub fn logging_word(object: &Value) -> String {
+    let settings =
+        object.pointer("/logging_settings").or_else(|| object.pointer("/manifest/logging_settings"));
+    let Some(settings) = settings else { return "-".to_owned() };
+    match settings.pointer("/log_body_by_default").and_then(Value::as_bool) {
+        Some(true) => text(settings, &["/type"]) + "=true",
+        _ => text(settings, &["/type"]),
+    }
+}
+
+/// Reads the word.
+pub fn logging_settings(word: &str) -> Option<Value> {
+    let by_default = |log: bool| json!({"type": "header_controlled", "log_body_by_default": log});
+    match word {
+        "always" | "never" => Some(json!({"type": word})),
+        "header_controlled" | "header_controlled=false" => Some(by_default(false)),
+        "header_controlled=true" => Some(by_default(true)),
+        _ => None,
+    }
+}
+
 impl Settings {
     /// Carries the verb out.
     ///
@@ -86,7 +112,7 @@ impl Settings {
             Verb::Get(Get {}) => {
                 let context = open()?;
                 let settings = context.client.object("GET", "/settings", None)?;
-                context.output.object(&[LONGEST, MINT, RETENTION, ACCOUNTING], &settings)
+                context.output.object(&[LONGEST, MINT, RETENTION, ACCOUNTING, LOGGING], &settings)
             }
             Verb::Set(verb) => {
                 let value = match verb.value.as_str() {
@@ -94,6 +120,7 @@ impl Settings {
                     "refuse" | "serve" => verb.value.as_str().into(),
                     "true" => Value::Bool(true),
                     "false" => Value::Bool(false),
+                    word if logging_settings(word).is_some() => logging_settings(word).unwrap_or_default(),
                     number => match number.parse::<u64>() {
                         Ok(number) => number.into(),
                         Err(_) => {

@@ -190,7 +190,7 @@ fn columns(by: &str) -> Result<Vec<Column>, Failure> {
 }
 
 /// Filters of the metadata as parameters of the query.
-fn metadata(given: &[String]) -> Result<Vec<(String, String)>, Failure> {
+pub fn metadata(given: &[String]) -> Result<Vec<(String, String)>, Failure> {
     let wrong =
         |text: &String| Failure::Usage(format!("'{text}' is no filter; write --metadata as key=value."));
     let pair = |text: &String| match text.split_once('=') {

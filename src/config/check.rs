@@ -29,6 +29,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     relay(config, &mut faults);
     tenant(config, &mut faults);
     usage_and_log(config, &mut faults);
+    request_log(config, &mut faults);
     faults.0
 }
 
@@ -194,6 +195,16 @@ fn tenant(config: &Config, faults: &mut Faults) {
         );
         faults.add("tenant", "name", text);
     }
+}
+
+fn request_log(config: &Config, faults: &mut Faults) {
+    const SECTION: &str = "request_log";
+    let log = &config.request_log;
+    let mib = |mib: u64| mib.saturating_mul(1024 * 1024);
+    faults.number(SECTION, "max_body_bytes", log.max_body_bytes, KIB..=8 * MIB);
+    faults.number(SECTION, "max_held_bytes", log.max_held_bytes, 16 * KIB..=16 * 1024 * MIB);
+    faults.span(SECTION, "retention_days", log.retention_days, 1..=36_500);
+    faults.span(SECTION, "max_total_bytes", log.max_total_bytes, mib(1)..=mib(16 * 1024 * 1024));
 }
 
 fn usage_and_log(config: &Config, faults: &mut Faults) {

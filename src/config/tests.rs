@@ -92,7 +92,7 @@ fn the_sections_are_those_of_the_struct() {
 }
 
 /// Where each key's effect is shown: file and test. A new key fails here until a test shows that it does something.
-const EFFECTS: [(&str, &str, &str); 35] = [
+const EFFECTS: [(&str, &str, &str); 39] = [
     ("server.listen", "tests/support/gateway.rs", "fn try_serve"),
     ("server.tls_cert_file", "tests/sdk/test_tls.py", "def test_"),
     ("server.tls_key_file", "tests/sdk/test_tls.py", "def test_"),
@@ -162,6 +162,10 @@ const EFFECTS: [(&str, &str, &str); 35] = [
         "src/usage/aggregate_tests.rs",
         "fn hourly_sums_stay_longer_than_records",
     ),
+    ("request_log.max_body_bytes", "tests/bodies.rs", "fn a_long_body_is_kept_in_part_and_says_so"),
+    ("request_log.max_held_bytes", "tests/bodies.rs", "fn what_finds_no_room_is_counted_and_hinders_nobody"),
+    ("request_log.retention_days", "src/request_log/tests.rs", "fn bodies_past_retention_are_removed"),
+    ("request_log.max_total_bytes", "src/request_log/tests.rs", "fn the_oldest_go_when_there_is_too_much"),
     ("log.level", "tests/lifecycle.rs", "fn the_log_level_is_obeyed_and_a_line_can_not_be_forged"),
     ("log.max_queued_lines", "src/logging.rs", "max_queued_lines"),
 ];
@@ -220,6 +224,11 @@ fn every_key_reaches_its_field() {
         max_queued_records = 12
         flush_interval_ms = 13
         retention_days = 14
+        [request_log]
+        max_body_bytes = 2048
+        max_held_bytes = 16384
+        retention_days = 16
+        max_total_bytes = 1048577
         [log]
         level = "trace"
         max_queued_lines = 15
@@ -236,6 +245,9 @@ fn every_key_reaches_its_field() {
     assert_eq!((config.relay.keep_alive_ms, config.relay.max_event_bytes), (11, 1024));
     assert_eq!(config.tenant.name, "acme-1");
     assert_eq!((config.usage.flush_interval_ms, config.usage.retention_days), (13, 14));
+    let bodies = &config.request_log;
+    assert_eq!((bodies.max_body_bytes, bodies.max_held_bytes), (2048, 16_384));
+    assert_eq!((bodies.retention_days, bodies.max_total_bytes), (16, 1_048_577));
     assert_eq!((config.log.level, config.log.max_queued_lines), (LogLevel::Trace, 15));
 }
 
@@ -261,7 +273,7 @@ fn unknown_names_are_refused_with_line_and_nearest_name() {
         ("[tenant]\ncolour = 1", "2: unknown key 'colour' in [tenant]; its keys are name"),
         (
             "[zebra]",
-            "1: unknown section [zebra]; there are [server], [ops], [store], [egress], [relay], [upstream], [tenant], [usage], [log]",
+            "1: unknown section [zebra]; there are [server], [ops], [store], [egress], [relay], [upstream], [tenant], [usage], [request_log], [log]",
         ),
         ("server = 5", "1: 'server' is a section; write [server] and its keys below"),
         ("[[server]]", "1: 'server' is a section; write [server] and its keys below"),
@@ -321,6 +333,11 @@ fn values_out_of_bounds_are_refused_with_line_and_key() {
         ("server", "max_body_bytes = 0", "write 1024 to"),
         ("server", "max_body_bytes = 536870913", "lower the first or raise the second"),
         ("server", "max_buffered_bytes = 0", "write 1024 to"),
+        ("request_log", "max_body_bytes = 1023", "write 1024 to 8388608"),
+        ("request_log", "max_body_bytes = 8388609", "write 1024 to 8388608"),
+        ("request_log", "max_held_bytes = 0", "write 16384 to"),
+        ("request_log", "retention_days = 0", "write 1 to 36500"),
+        ("request_log", "max_total_bytes = 1024", "write 1048576 to"),
         ("server", "trusted_proxies = [\"10.0.0.0/33\"]", "is not a network"),
         ("server", "trusted_proxies = [\"proxy.example\"]", "is not a network"),
         ("server", "trusted_proxies = [\"10.0.0.1/8\"]", "write 10.0.0.0/8"),

@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Money;
 use super::price::ModelPrices;
 use super::provider::ProviderType;
+use super::{BodyLogging, Money};
 use crate::clock::UnixMillis;
 use crate::id::{AccountName, ModelName};
 
@@ -139,6 +139,9 @@ pub struct AccountSettings {
     pub api_version: Option<String>,
     /// What the provider can not do is dropped, and the answer says so, in place of a refusal.
     pub drop_unsupported: bool,
+    /// Whose request and answer bodies are kept; `None`: as the tenant says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logging_settings: Option<BodyLogging>,
     /// Percent off the public prices; `None`: nothing. From 0 to 100, with at most 4 digits behind the point.
     pub discount_percent: Option<Money>,
     /// PEM certificates, the own one first, shown to the provider's server.

@@ -2,6 +2,7 @@
 
 mod account;
 mod audit;
+mod body_logging;
 mod credential;
 mod grant;
 mod limit;
@@ -15,6 +16,7 @@ mod usage;
 
 pub use account::{AccountSettings, Endpoint, Model, ModelServer, ModelSettings, ModelType, ProviderAccount};
 pub use audit::{AuditEntry, AuditSource};
+pub use body_logging::BodyLogging;
 pub use credential::{AwsAccessKey, Credential};
 pub use grant::{Grant, GrantSource, Role, Target};
 pub use limit::{CountedPer, LimitConfig, LimitKind, LimitRule, LimitUnit, LimitWhen, Measure, Period};

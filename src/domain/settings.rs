@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::BodyLogging;
 use crate::clock::UnixMillis;
 
 /// What becomes of calls under a budget while usage can not be written.
@@ -44,6 +45,8 @@ pub struct Settings {
     pub audit_retention_days: Option<u32>,
     /// Calls under a budget while usage can not be written.
     pub limits_when_accounting_fails: AccountingFailure,
+    /// Whose request and answer bodies are kept.
+    pub logging_settings: BodyLogging,
     /// Personal access tokens that were made until then have ended by an earlier, shorter bound, whatever the present
     /// one says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,6 +75,7 @@ impl Default for Settings {
             audit_retention_days: None,
             pat_ended_until: None,
             limits_when_accounting_fails: AccountingFailure::Refuse,
+            logging_settings: BodyLogging::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::account_settings as settings;
 use super::draft::{Audited, Draft};
 use super::{Listing, Manage, Page, View, destination, not_found, refused};
 use crate::authz::{self, Action, Resource};
-use crate::domain::{AccountSettings, Grant, Model, Principal, ProviderAccount, ProviderType};
+use crate::domain::{AccountSettings, BodyLogging, Grant, Model, Principal, ProviderAccount, ProviderType};
 use crate::failure::Failure;
 use crate::id::AccountName;
 use crate::manifest::{AccountAccess, AuthSpec, ModelSpec};
@@ -35,6 +35,8 @@ pub struct AccountChange {
     pub api_version: Option<Option<String>>,
     /// What the provider can not do is dropped.
     pub drop_unsupported: Option<bool>,
+    /// Whose bodies are kept; `Some(None)`: as the tenant says.
+    pub logging_settings: Option<Option<BodyLogging>>,
     /// PEM; removed with its key.
     pub client_certificate: Option<Option<String>>,
     /// PEM.

@@ -409,6 +409,9 @@ pub(super) fn change(account: &mut ProviderAccount, change: &AccountChange) -> R
     if let Some(drop) = change.drop_unsupported {
         settings.drop_unsupported = drop;
     }
+    if let Some(logging) = change.logging_settings {
+        settings.logging_settings = logging;
+    }
     Ok(())
 }
 

@@ -369,6 +369,7 @@ fn build_settings(draft: &mut Draft, view: &View, spec: &SettingsSpec) {
         limits_when_accounting_fails: spec
             .limits_when_accounting_fails
             .unwrap_or(old.limits_when_accounting_fails),
+        logging_settings: spec.logging_settings.unwrap_or(old.logging_settings),
     };
     settings.keep_ended(old, view.now);
     if settings == **old {

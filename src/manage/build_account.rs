@@ -125,6 +125,7 @@ impl Manage {
                 project_id: spec.project_id.clone(),
                 api_version: spec.api_version.clone(),
                 drop_unsupported: spec.drop_unsupported,
+                logging_settings: spec.logging_settings,
                 discount_percent: spec.discount_percent,
                 ..kept
             },

@@ -148,21 +148,7 @@ impl Draft {
 
     /// Records what is done.
     pub(super) fn audit(&mut self, view: &View, action: &str, key: &Key, before: Value, after: Value) {
-        self.change.audit.push(AuditEntry {
-            at: view.now,
-            actor: view.principal.subject_text(),
-            token_id: view.principal.token_id().map(ToString::to_string),
-            source: match view.principal {
-                Principal::LocalAdministrator { .. } => AuditSource::Socket,
-                _ => AuditSource::Api,
-            },
-            refused: None,
-            count: 1,
-            action: action.to_owned(),
-            resource: key.as_str().to_owned(),
-            before,
-            after,
-        });
+        self.change.audit.push(AuditEntry { before, after, ..audit_entry(view, action, key.as_str()) });
     }
 
     /// Records what the gateway does by itself.
@@ -253,6 +239,7 @@ impl Audited for crate::domain::Settings {
             "pat_max_validity_days": self.pat_max_validity_days, "pat_may_mint": self.pat_may_mint,
             "audit_retention_days": self.audit_retention_days,
             "limits_when_accounting_fails": self.limits_when_accounting_fails,
+            "logging_settings": self.logging_settings,
         })
     }
 }
@@ -284,11 +271,30 @@ impl Audited for ProviderAccount {
             "caCertificates": self.ca_certificates, "models": models,
             "settings": {
                 "region": settings.region, "projectId": settings.project_id, "apiVersion": settings.api_version,
-                "dropUnsupported": settings.drop_unsupported,
+                "dropUnsupported": settings.drop_unsupported, "loggingSettings": settings.logging_settings,
                 "discountPercent": settings.discount_percent, "clientCertificate": settings.client_certificate,
                 "auth": settings.auth_shape,
             },
         })
+    }
+}
+
+/// An entry of the audit log on something that the caller does now.
+pub(super) fn audit_entry(view: &View, action: &str, resource: &str) -> AuditEntry {
+    AuditEntry {
+        at: view.now,
+        actor: view.principal.subject_text(),
+        token_id: view.principal.token_id().map(ToString::to_string),
+        source: match view.principal {
+            Principal::LocalAdministrator { .. } => AuditSource::Socket,
+            _ => AuditSource::Api,
+        },
+        refused: None,
+        count: 1,
+        action: action.to_owned(),
+        resource: resource.to_owned(),
+        before: Value::Null,
+        after: Value::Null,
     }
 }
 

@@ -21,6 +21,7 @@ mod explain;
 mod grant;
 mod limits;
 mod personal_token;
+mod request_log;
 mod rotation;
 mod settings;
 mod team;
@@ -39,6 +40,7 @@ pub use collaborator::SharedResource;
 pub use directory::{HeldRole, Membership, TEAM_MANAGER, VirtualAccountFilter};
 pub use explain::Missing;
 pub use grant::GrantFilter;
+pub use request_log::BodiesView;
 pub use settings::SettingsChange;
 pub use token::{Minted, NewToken, TokenOwner, TokenView, Validity};
 pub use user::NewUser;
@@ -54,6 +56,7 @@ use crate::domain::Principal;
 use crate::failure::Failure;
 use crate::id::InvalidName;
 use crate::limits::Limits;
+use crate::request_log::RequestLogReader;
 use crate::store::{Change, CommitError, Key, Store, World};
 use crate::usage::UsageReader;
 
@@ -80,6 +83,8 @@ pub struct Manage {
     pub aws_machine_credentials: bool,
     /// Sums of what was used.
     pub usage: Arc<dyn UsageReader>,
+    /// Bodies of calls.
+    pub request_log: Arc<dyn RequestLogReader>,
     /// How far budgets are used.
     pub limits: Arc<Limits>,
     /// Refused attempts on their way to the audit log.
@@ -211,6 +216,7 @@ impl Manage {
             demo: self.demo,
             aws_machine_credentials: self.aws_machine_credentials,
             usage: Arc::clone(&self.usage),
+            request_log: Arc::clone(&self.request_log),
             limits: Arc::clone(&self.limits),
             audit: AuditDesk::default(),
             trial: Some(Mutex::default()),

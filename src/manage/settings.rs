@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::draft::{Audited, Draft};
 use super::{Manage, View, refused};
-use crate::domain::{AccountingFailure, Owner, Principal, Settings, Token};
+use crate::domain::{AccountingFailure, BodyLogging, Owner, Principal, Settings, Token};
 use crate::failure::Failure;
 use crate::store::{Key, Object, Versioned};
 
@@ -25,6 +25,8 @@ pub struct SettingsChange {
     pub audit_retention_days: Option<Option<u64>>,
     /// What becomes of calls under a budget while usage can not be written.
     pub limits_when_accounting_fails: Option<AccountingFailure>,
+    /// Whose bodies are kept.
+    pub logging_settings: Option<BodyLogging>,
     /// Tokens may end by it.
     pub yes: bool,
     /// Check only.
@@ -78,6 +80,7 @@ impl Manage {
             if let Some(what) = change.limits_when_accounting_fails {
                 settings.limits_when_accounting_fails = what;
             }
+            settings.logging_settings = change.logging_settings.unwrap_or(settings.logging_settings);
             let (ended, ended_total) = ended_by(view, &settings);
             let mut draft = Draft::default();
             if settings != **old && !change.dry_run {

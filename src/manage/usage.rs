@@ -34,7 +34,11 @@ impl Manage {
         self.usage.export(&self.within_scope(principal, filter)?, from).map_err(unreadable)
     }
 
-    fn within_scope(&self, principal: &Principal, filter: &ReportFilter) -> Result<ReportFilter, Failure> {
+    pub(super) fn within_scope(
+        &self,
+        principal: &Principal,
+        filter: &ReportFilter,
+    ) -> Result<ReportFilter, Failure> {
         let view = self.view(principal)?;
         Ok(ReportFilter {
             scope: authz::usage_scope(&view.principal, &view.world),
@@ -46,7 +50,7 @@ impl Manage {
     }
 }
 
-fn unreadable(error: UsageError) -> Failure {
+pub(super) fn unreadable(error: UsageError) -> Failure {
     match error {
         UsageError::TooManyRows => refused(error.to_string()),
         error => {

@@ -131,6 +131,7 @@ pub(super) fn account(fields: &mut Fields, word: &str) -> Result<AccountSpec> {
         },
         api_version: api_version(fields, provider)?,
         drop_unsupported: fields.flag("drop_unsupported")?,
+        logging_settings: super::logging_settings(fields)?,
         discount_percent: price::discount(fields)?,
         client_certificate: tls.client_certificate,
         client_key: tls.client_key,

@@ -11,7 +11,7 @@ mod write;
 
 pub use account::{WRONG_REGION, azure_endpoint, is_path_word, is_region, model, ollama_host};
 pub use auth::{AuthSpec, auth, key_shape, takes_key};
-pub use read::{accounting_failure, kind_of, read};
+pub use read::{accounting_failure, kind_of, logging_settings, read};
 pub use write::{
     AccountAccess, account, model_manifest, role_binding, settings, team, user, virtual_account,
 };
@@ -22,8 +22,8 @@ use serde_json::Value;
 
 use crate::clock::UnixMillis;
 use crate::domain::{
-    AccountingFailure, AutoRotate, LimitKind, LimitRule, ModelPrices, ModelSettings, ModelType, Money,
-    ProviderType, TenantRole,
+    AccountingFailure, AutoRotate, BodyLogging, LimitKind, LimitRule, ModelPrices, ModelSettings, ModelType,
+    Money, ProviderType, TenantRole,
 };
 use crate::secret::Secret;
 
@@ -115,6 +115,8 @@ pub struct AccountSpec {
     pub api_version: Option<String>,
     /// What the provider can not do is dropped.
     pub drop_unsupported: bool,
+    /// Whose bodies are kept; `None`: as the tenant says.
+    pub logging_settings: Option<BodyLogging>,
     /// Percent off the public prices.
     pub discount_percent: Option<Money>,
     /// PEM.
@@ -228,4 +230,6 @@ pub struct SettingsSpec {
     pub audit_retention_days: Option<Option<u32>>,
     /// See [`crate::domain::Settings`].
     pub limits_when_accounting_fails: Option<AccountingFailure>,
+    /// Whose bodies are kept.
+    pub logging_settings: Option<BodyLogging>,
 }

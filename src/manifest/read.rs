@@ -7,7 +7,7 @@ use super::{
     Document, Permission, RoleBindingSpec, SettingsSpec, Spec, TeamSpec, UserSpec, VirtualAccountSpec,
 };
 use crate::clock::UnixMillis;
-use crate::domain::{AccountingFailure, AutoRotate, LimitKind, TenantRole};
+use crate::domain::{AccountingFailure, AutoRotate, BodyLogging, LimitKind, TenantRole};
 use crate::failure::Failure;
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -227,6 +227,24 @@ pub fn accounting_failure(fields: &mut Fields) -> Result<Option<AccountingFailur
     }
 }
 
+/// Whose bodies are kept, as the contract's `logging_settings`.
+///
+/// # Errors
+/// When it is something else.
+pub fn logging_settings(fields: &mut Fields) -> Result<Option<BodyLogging>> {
+    let Some(mut settings) = fields.object("logging_settings")? else { return Ok(None) };
+    let read = match settings.required_text("type")?.as_str() {
+        "always" => BodyLogging::Always,
+        "never" => BodyLogging::Never,
+        "header_controlled" => {
+            BodyLogging::HeaderControlled { log_body_by_default: settings.flag("log_body_by_default")? }
+        }
+        _ => return Err(settings.refusal("type", "must be 'always', 'never' or 'header_controlled'")),
+    };
+    settings.finish()?;
+    Ok(Some(read))
+}
+
 fn settings(fields: &mut Fields) -> Result<SettingsSpec> {
     let mut spec = SettingsSpec::default();
     fields.ignore(&["name"]);
@@ -240,5 +258,6 @@ fn settings(fields: &mut Fields) -> Result<SettingsSpec> {
         spec.audit_retention_days = Some(days(fields, "audit_retention_days", 1)?);
     }
     spec.limits_when_accounting_fails = accounting_failure(fields)?;
+    spec.logging_settings = logging_settings(fields)?;
     Ok(spec)
 }

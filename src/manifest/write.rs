@@ -62,6 +62,7 @@ pub fn settings(settings: &Settings) -> Value {
         "pat_may_mint": settings.pat_may_mint,
         "audit_retention_days": settings.audit_retention_days,
         "limits_when_accounting_fails": settings.limits_when_accounting_fails,
+        "logging_settings": settings.logging_settings,
     })
 }
 
@@ -170,6 +171,9 @@ fn account_settings(document: &mut Map<String, Value>, account: &ProviderAccount
     insert(document, "api_version", settings.api_version.as_deref());
     if settings.drop_unsupported {
         document.insert("drop_unsupported".into(), true.into());
+    }
+    if let Some(logging) = settings.logging_settings {
+        document.insert("logging_settings".into(), json!(logging));
     }
     if !account.headers.is_empty() {
         document.insert("headers".into(), json!(account.headers));

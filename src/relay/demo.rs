@@ -109,7 +109,7 @@ pub(super) fn answer(
         head.line(b"content-type", b"application/json");
         let length = u64::try_from(body.len()).unwrap_or(0);
         let after = answer.frame(&mut head, Framing::Length(length));
-        meter.answer_bytes(body.len());
+        meter.answer_sent(body.as_bytes());
         return Ok(match connection.write(&[&head.finish(), body.as_bytes()]) {
             Ok(()) => {
                 meter.outcome(Outcome::Complete);
@@ -141,10 +141,11 @@ pub(super) fn answer(
         return Ok(gone(meter));
     }
     for event in events {
+        let event = format!("data: {event}\n\n");
         if write_event(connection, framing, &event).is_err() {
             return Ok(gone(meter));
         }
-        meter.answer_bytes(event.len() + "data: \n\n".len());
+        meter.answer_sent(event.as_bytes());
     }
     if framing == Framing::Chunked && connection.write(&[b"0\r\n\r\n"]).is_err() {
         return Ok(gone(meter));
@@ -153,8 +154,7 @@ pub(super) fn answer(
     Ok(after)
 }
 
-fn write_event(connection: &mut Connection, framing: Framing, data: &str) -> std::io::Result<()> {
-    let event = format!("data: {data}\n\n");
+fn write_event(connection: &mut Connection, framing: Framing, event: &str) -> std::io::Result<()> {
     if framing == Framing::Chunked {
         connection.write(&[format!("{:x}\r\n", event.len()).as_bytes(), event.as_bytes(), b"\r\n"])
     } else {

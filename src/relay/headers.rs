@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::http::{AnswerHead, Headers, RequestHead, is_name};
 use crate::store::Account;
 use crate::upstream::AuthHeader;
-use crate::wire::multipart;
+use crate::wire::{multipart, tree};
 
 /// What a caller's request hands on to the provider. Not its content type: the provider is told how the gateway
 /// read the body.
@@ -172,6 +172,14 @@ pub fn sane_request_id(head: &RequestHead) -> Option<String> {
     let sane = (1..=128).contains(&value.len())
         && value.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(b));
     sane.then(|| String::from_utf8_lossy(value).into_owned())
+}
+
+/// Reads a header whose value is a JSON object of a known form; `None` when it is something else, or nests deep.
+pub fn small_json<T: serde::de::DeserializeOwned>(value: &[u8]) -> Option<T> {
+    if !value.trim_ascii_start().starts_with(b"{") || tree::nests_deeper_than(value, tree::MAX_DEPTH) {
+        return None;
+    }
+    serde_json::from_slice(value).ok()
 }
 
 const MAX_METADATA_KEYS: usize = 64;

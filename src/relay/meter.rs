@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::limits::Reservation;
 use crate::metrics::{CallSample, Metrics};
 use crate::prices::{self, Catalogue};
+use crate::request_log::Capture;
 use crate::store::World;
 use crate::usage::Slot;
 use crate::wire::events::Kind;
@@ -46,6 +47,8 @@ pub struct Meter<'a> {
     estimates: bool,
     /// What the call holds of budgets and rate limits.
     reservation: Option<Reservation>,
+    /// Where the bodies of the call are kept; boxed, since hardly any are.
+    capture: Option<Box<Capture>>,
 }
 
 impl<'a> Meter<'a> {
@@ -99,12 +102,23 @@ impl<'a> Meter<'a> {
             reason: None,
             estimates: call.estimates,
             reservation: None,
+            capture: None,
         }
     }
 
     /// The call holds this of budgets and rate limits, until it settles.
     pub fn under(&mut self, reservation: Reservation) {
         self.reservation = Some(reservation);
+    }
+
+    /// The bodies of the call are kept here, if it reaches a provider.
+    pub fn keep_bodies(&mut self, capture: Capture) {
+        self.capture = Some(Box::new(capture));
+    }
+
+    /// Whether the bodies of the call are kept.
+    pub fn keeps_bodies(&self) -> bool {
+        self.capture.is_some()
     }
 
     /// The request went out.
@@ -149,17 +163,25 @@ impl<'a> Meter<'a> {
 
     /// These bytes of an answer that is no stream pass.
     pub fn answer_piece(&mut self, bytes: &[u8]) {
-        self.answer_bytes(bytes.len());
+        self.answer_sent(bytes);
         let room = SAMPLE_BYTES.saturating_sub(self.answer_sample.len());
         if self.estimates && room > 0 {
             self.answer_sample.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         }
     }
 
-    /// So many bytes of the answer's body passed.
-    pub fn answer_bytes(&mut self, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(0);
-        self.record.answer_bytes = self.record.answer_bytes.saturating_add(bytes);
+    /// These bytes of the answer's body passed.
+    pub fn answer_sent(&mut self, bytes: &[u8]) {
+        let count = u64::try_from(bytes.len()).unwrap_or(0);
+        self.record.answer_bytes = self.record.answer_bytes.saturating_add(count);
+        self.keep_answer(bytes);
+    }
+
+    /// These bytes are of what the caller is answered, and are kept where bodies are.
+    pub fn keep_answer(&mut self, bytes: &[u8]) {
+        if let Some(capture) = &mut self.capture {
+            capture.answer(bytes);
+        }
     }
 
     /// The caller is told this instead of an answer.
@@ -276,6 +298,9 @@ impl Drop for Meter<'_> {
             reservation.settle(self.record.tokens, self.record.cost, UnixMillis::now());
         }
         let Some(slot) = self.slot.take().filter(|_| self.reached_provider) else { return };
+        if let Some(capture) = self.capture.take() {
+            capture.finish(self.record.clone());
+        }
         slot.settle(self.record.take());
     }
 }

@@ -1,6 +1,7 @@
 //! The request path, and the calls in flight.
 
 mod answer;
+mod bodies;
 mod calls;
 mod count;
 mod demo;
@@ -34,6 +35,7 @@ use crate::http::{
 use crate::limits::{Accounting, Estimate, Facts, Limits as CallLimits, Reservation};
 use crate::metrics::Metrics;
 use crate::net::{Cut, Interruption};
+use crate::request_log::RequestLog;
 use crate::store::{Store, World};
 use crate::upstream::{Exchange, UpstreamError, Upstreams};
 use crate::usage::Usage;
@@ -59,6 +61,8 @@ pub struct Relay {
     pub upstreams: Upstreams,
     /// Accounting.
     pub usage: Arc<Usage>,
+    /// Where bodies are kept.
+    pub request_log: Arc<RequestLog>,
     /// Budgets and rate limits.
     pub call_limits: Arc<CallLimits>,
     /// Room for request bodies.
@@ -211,6 +215,8 @@ impl Relay {
         };
         let route = catalog::resolve(&call.model, &world).ok_or_else(forbidden)?;
         let permit = authz::authorize(&principal, &route, &world).map_err(|_| forbidden())?;
+        let keeps_bodies = bodies::are_kept(&world, &permit, head, &metadata)
+            .map_err(|text| Refusal::after_body(Failure::BadRequest(text.into())))?;
         let mut reservation = self.reserve(&permit, &call, &world)?;
         let limit_lines = reservation.take_lines();
         let answer = &Answer { limit_lines: &limit_lines, ..*answer };
@@ -242,6 +248,9 @@ impl Relay {
             },
         );
         meter.under(reservation);
+        if keeps_bodies && let Some(capture) = self.request_log.capture(&call.body.bytes) {
+            meter.keep_bodies(capture);
+        }
         let resolved_model = permit.route().resolved_name();
         let result =
             plan::choose(endpoint, permit.route()).map_err(Refusal::after_body).and_then(|plan| match plan {
@@ -262,6 +271,10 @@ impl Relay {
             if let Some(failure) = &refusal.failure {
                 meter.refused(failure.status(), failure.message().into_owned());
                 meter.failure(failure);
+                if meter.keeps_bodies() {
+                    let dialect = Destination::Relay(endpoint).dialect();
+                    meter.keep_answer(failure.render(dialect).body.as_bytes());
+                }
             }
             Refusal { resolved_model: Some(resolved_model), ..refusal }
         });

@@ -74,7 +74,7 @@ pub(super) fn relay(
             exchange.abandon();
             return Ok(After::Abort);
         }
-        onward.meter.answer_bytes(out.len());
+        onward.meter.answer_sent(&out);
         head.clear();
         out.clear();
         if ends {
@@ -124,7 +124,7 @@ fn refused_in_stream(
     let length = u64::try_from(error.body.len()).unwrap_or(u64::MAX);
     let after = onward.answer.frame(&mut head, Framing::Length(length));
     onward.arm_for_caller(connection);
-    onward.meter.answer_bytes(error.body.len());
+    onward.meter.answer_sent(&error.body);
     match connection.write(&[&head.finish(), &error.body]) {
         Ok(()) => Ok(after),
         Err(_) => Ok(After::Abort),
@@ -150,7 +150,7 @@ fn broken(
         onward.meter.failure(&failure);
         passage.last_words(&failure, &mut out);
     }
-    onward.meter.answer_bytes(out.len());
+    onward.meter.answer_sent(&out);
     // What cut the call must not cut its last words.
     connection.watch().clear_cut();
     connection.watch().arm(LAST_WORDS_MS);

@@ -206,7 +206,7 @@ pub(super) fn provider_error(
     let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
     let after = onward.answer.frame(&mut head, Framing::Length(length));
     onward.arm_for_caller(connection);
-    onward.meter.answer_bytes(body.len());
+    onward.meter.answer_sent(&body);
     let written = connection.write(&[&head.finish(), &body]);
     onward.relay.upstreams.keep(exchange);
     Ok(if written.is_ok() { after } else { After::Abort })

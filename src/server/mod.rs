@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::net::{Cut, Watcher};
 use crate::ops;
 use crate::relay::{Calls, Relay};
+use crate::request_log::{RequestLog, RequestLogReader};
 use crate::store::{self, Demo, Store, StoreError, data_dir};
 use crate::upstream::{EgressPolicy, Issuers, Upstreams};
 use crate::usage::{Usage, UsageReader};
@@ -161,6 +162,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
     let options = store::Options { demo: if demo { Demo::Yes } else { Demo::No } };
     let store = Arc::new(Store::open(data, master_key, options)?);
     let usage = Arc::new(Usage::start(data, &config.usage));
+    let request_log = Arc::new(RequestLog::start(data, &config.request_log, Arc::clone(&store)));
     let tls = tls::load(&config.server)?.map(ArcSwap::from);
 
     let workers = match config.server.workers {
@@ -191,6 +193,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         store: Arc::clone(&store),
         upstreams: Upstreams::new(workers, config.relay.clone(), egress)?.with_issuers(issuers),
         usage: Arc::clone(&usage),
+        request_log: Arc::clone(&request_log),
         call_limits: Arc::clone(&call_limits),
         budget: BodyBudget::new(config.server.max_buffered_bytes),
         limits,
@@ -204,6 +207,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         demo,
         aws_machine_credentials: config.upstream.aws_machine_credentials,
         usage: Arc::clone(&usage) as Arc<dyn UsageReader>,
+        request_log: Arc::clone(&request_log) as Arc<dyn RequestLogReader>,
         limits: Arc::clone(&call_limits),
         audit: AuditDesk::default(),
         trial: None,
@@ -262,6 +266,7 @@ fn ops_view(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> ops::View {
             let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
             let store = text.relay.store.snapshot();
             let limits = text.relay.call_limits.metrics_text(&store, UnixMillis::now());
+            let bodies = text.relay.request_log.counts();
             let metrics = text.relay.metrics.render(&[
                 ("gateway_connections", "Open connections.", count(text.watcher.open_connections())),
                 (
@@ -283,6 +288,26 @@ fn ops_view(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> ops::View {
                     "gateway_usage_unsorted_calls_total",
                     "Calls that found no row of their own in the hourly sums.",
                     usage.unsorted_calls(),
+                ),
+                (
+                    "gateway_request_log_written_total",
+                    "Calls whose bodies were written to the request log.",
+                    bodies.written,
+                ),
+                (
+                    "gateway_request_log_dropped_total",
+                    "Calls whose bodies were to be kept and found no room.",
+                    bodies.dropped,
+                ),
+                (
+                    "gateway_request_log_held_bytes",
+                    "Bytes of memory that bodies for the request log hold.",
+                    bodies.held_bytes,
+                ),
+                (
+                    "gateway_request_log_disk_bytes",
+                    "About the bytes of bodies in the request log.",
+                    bodies.disk_bytes,
                 ),
                 ("gateway_store_revision", "Revision of the published state.", store.revision()),
                 (
@@ -399,6 +424,7 @@ impl Running {
             log::error!("usage records may be lost: {error}");
         }
         self.usage.close();
+        self.gateway.relay.request_log.close();
         let _ = std::fs::remove_file(&self.socket_path);
         self.gateway.manage.record_refused(None);
         self.store.close();

@@ -13,6 +13,7 @@ mod resolver;
 mod tls;
 
 #[allow(unused_imports, reason = "wired to the calls by the commits that follow")]
+pub use credentials::to_base64 as base64;
 pub use credentials::{AuthHeader, CredentialError, Issuers, Signable, Wait};
 pub use egress::EgressPolicy;
 pub use exchange::{Exchange, Ready};

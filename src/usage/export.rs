@@ -7,7 +7,7 @@ use redb::ReadableDatabase;
 use super::UsageError;
 use super::read::{Reading, first_key};
 use super::report::ReportFilter;
-use crate::domain::{UsageRecord, Visible};
+use crate::domain::UsageRecord;
 
 /// Pages of the file that one step reads: about a thousand records.
 const PAGES_OF_STEP: usize = 4;
@@ -45,15 +45,7 @@ pub(super) fn read(
         }
         pages += 1;
         for record in page {
-            match filter.shows_record(record) {
-                Visible::No => {}
-                Visible::Whole => found.records.push(record.clone()),
-                Visible::WithinTeams => {
-                    let mut record = record.clone();
-                    record.teams.retain(|team| filter.scope.shows_team(team));
-                    found.records.push(record);
-                }
-            }
+            found.records.extend(filter.seen(record));
         }
         Ok(true)
     })?;

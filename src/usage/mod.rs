@@ -11,6 +11,7 @@ mod inbox;
 mod last_used;
 pub mod offload;
 mod read;
+mod recent;
 mod report;
 mod scan;
 mod writer;
@@ -18,10 +19,11 @@ mod writer;
 #[cfg(test)]
 mod aggregate_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use export::{ExportCursor, ExportPage};
 pub use figures::Figures;
+pub use recent::{RecentCursor, RecentFilter, RecentPage};
 pub use report::{GroupKey, MAX_KEYS, ReportFilter, ReportRow, UsageFile, UsageReader};
 
 use std::fmt;
@@ -261,6 +263,15 @@ impl UsageReader for Usage {
         }
         let filter = filter.clone();
         self.read(move |path, database| export::read(path, database, &filter, from))
+    }
+
+    /// Reads on a thread of its own, as reports do, which take turns with it.
+    fn recent(&self, filter: &RecentFilter) -> Result<RecentPage, UsageError> {
+        if filter.calls.flush && filter.before.is_none() {
+            self.flush(REPORT_FLUSH_TIMEOUT)?;
+        }
+        let filter = filter.clone();
+        self.read(move |path, database| recent::read(path, database, &filter))
     }
 }
 

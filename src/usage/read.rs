@@ -149,6 +149,41 @@ impl<'p> Reading<'p> {
     }
 }
 
+impl Reading<'_> {
+    /// Visits pages of records as they are stored, the newest first, as long as the visitor wants more: those that may
+    /// hold records of a span of time, from one page on back.
+    pub(super) fn each_page_back(
+        &self,
+        (first, last): (UnixMillis, UnixMillis),
+        from: Option<[u8; 16]>,
+        mut visit: impl FnMut([u8; 16], &[u8]) -> Result<bool, UsageError>,
+    ) -> Result<(), UsageError> {
+        let table = match self.transaction.open_table(RECORDS) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(error) => return Err(self.failed(error.into())),
+        };
+        let begin = first_key(first);
+        let end = from.unwrap_or([u8::MAX; 16]).min(record_key(last, u64::MAX));
+        if begin > end {
+            return Ok(());
+        }
+        let range = table.range::<&[u8; 16]>(&begin..=&end).map_err(|error| self.failed(error.into()))?;
+        for item in range.rev() {
+            let (key, value) = item.map_err(|error| self.failed(error.into()))?;
+            if !visit(*key.value(), value.value())? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of a page as it is stored.
+    pub(super) fn records(&self, bytes: &[u8]) -> Result<Vec<UsageRecord>, UsageError> {
+        page(bytes).map_err(|error| self.damaged(&format!("a usage record can not be read ({error})")))
+    }
+}
+
 /// The key from which pages stand that may hold a record of that time or later.
 pub(super) fn first_key(first: UnixMillis) -> [u8; 16] {
     // A page that begins before the time asked for may reach into it.

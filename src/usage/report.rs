@@ -13,6 +13,7 @@ use super::figures::Figures;
 use super::group::{Group, Grouper, Seen};
 use super::last_used::{IdBytes, id_bytes, time_of};
 use super::read::Reading;
+use super::recent::{self, RecentFilter, RecentPage};
 use super::writer::{LAST_USED, open_for_reading};
 use crate::clock::UnixMillis;
 use crate::domain::{UsageRecord, UsageScope, Visible};
@@ -124,7 +125,7 @@ pub struct ReportFilter {
 
 impl ReportFilter {
     /// The first and the last moment.
-    pub(super) fn span(&self) -> (UnixMillis, UnixMillis) {
+    pub fn span(&self) -> (UnixMillis, UnixMillis) {
         (self.from.unwrap_or_default(), self.to.unwrap_or(UnixMillis(u64::MAX)))
     }
 
@@ -152,6 +153,17 @@ impl ReportFilter {
 
     fn is_own(&self, subject: &str) -> bool {
         matches!(&self.scope, UsageScope::Limited { subject: own, .. } if !own.is_empty() && own == subject)
+    }
+
+    /// A record as far as it may be seen, if it is among those asked for.
+    pub fn seen(&self, record: &UsageRecord) -> Option<UsageRecord> {
+        let mut seen = match self.shows_record(record) {
+            Visible::No => return None,
+            Visible::Whole => return Some(record.clone()),
+            Visible::WithinTeams => record.clone(),
+        };
+        seen.teams.retain(|team| self.scope.shows_team(team));
+        Some(seen)
     }
 
     /// Whether a record is among those asked for, and how much of it may be seen.
@@ -188,6 +200,12 @@ pub trait UsageReader: Send + Sync + fmt::Debug {
     /// # Errors
     /// When records can not be read.
     fn export(&self, filter: &ReportFilter, from: Option<ExportCursor>) -> Result<ExportPage, UsageError>;
+
+    /// Some records, the newest first, and where to go on.
+    ///
+    /// # Errors
+    /// When records can not be read.
+    fn recent(&self, filter: &RecentFilter) -> Result<RecentPage, UsageError>;
 
     /// When a token was last used, to the minute, as far as that is known here.
     fn last_used(&self, _token: &TokenId) -> Option<UnixMillis> {
@@ -236,6 +254,13 @@ impl UsageReader for UsageFile {
         match open_for_reading(&self.path).map_err(UsageError::Store)? {
             Some(database) => export::read(&self.path, &*database, filter, from),
             None => Ok(ExportPage::default()),
+        }
+    }
+
+    fn recent(&self, filter: &RecentFilter) -> Result<RecentPage, UsageError> {
+        match open_for_reading(&self.path).map_err(UsageError::Store)? {
+            Some(database) => recent::read(&self.path, &*database, filter),
+            None => Ok(RecentPage::default()),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::store::{Change, Expect, Object, Store, Write};
 
 pub(super) const DAY_MS: u64 = 86_400_000;
 
-pub(super) fn config() -> config::Usage {
+pub(crate) fn config() -> config::Usage {
     config::Usage {
         max_queued_records: 1000,
         flush_interval_ms: 1,
@@ -19,7 +19,7 @@ pub(super) fn config() -> config::Usage {
     }
 }
 
-pub(super) fn record(subject: &str, model: &str, at: u64) -> UsageRecord {
+pub(crate) fn record(subject: &str, model: &str, at: u64) -> UsageRecord {
     UsageRecord {
         at: UnixMillis(at),
         request_id: "r".to_owned(),

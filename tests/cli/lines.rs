@@ -14,7 +14,7 @@ fn every_level_has_help() {
         ("check-config", "--config Examples:"),
         (
             "admin",
-            "user team provider model grant revoke grants token virtual-account usage apply export --config --data-dir --url --output Examples: Notes: GATEWAY_TOKEN",
+            "user team provider model grant revoke grants token virtual-account usage logs apply export --config --data-dir --url --output Examples: Notes: GATEWAY_TOKEN",
         ),
         ("admin user", "create list show deactivate activate set-role delete Examples:"),
         ("admin user create", "<email> --name --role Examples:"),
@@ -34,13 +34,13 @@ fn every_level_has_help() {
         ("admin provider", "create list show update set-key delete Examples: Notes:"),
         (
             "admin provider create",
-            "<name> --type --base-url --api-key-file --api-key-env --credential-file --region --project-id --api-version --drop-unsupported --client-cert-file --client-key-file --header --ca-file Examples:",
+            "<name> --type --base-url --api-key-file --api-key-env --credential-file --region --project-id --api-version --drop-unsupported --log-bodies --client-cert-file --client-key-file --header --ca-file Examples:",
         ),
         ("admin provider list", "Examples:"),
         ("admin provider show", "<name> Examples:"),
         (
             "admin provider update",
-            "<name> --base-url --api-key-file --api-key-env --credential-file --region --project-id --api-version --drop-unsupported --client-cert-file --client-key-file --header --ca-file Examples: Notes:",
+            "<name> --base-url --api-key-file --api-key-env --credential-file --region --project-id --api-version --drop-unsupported --log-bodies --client-cert-file --client-key-file --header --ca-file Examples: Notes:",
         ),
         (
             "admin provider set-key",
@@ -87,6 +87,12 @@ fn every_level_has_help() {
         ),
         ("admin usage export", "--from --to --subject --team --model --account --metadata Examples: Notes:"),
         ("admin usage plot", "--what --by --from --to --team --account --file Examples: Notes:"),
+        ("admin logs", "list show Examples:"),
+        (
+            "admin logs list",
+            "--from --to --subject --team --model --account --status --metadata --limit Examples: Notes:",
+        ),
+        ("admin logs show", "<request_id> --from --to Examples: Notes:"),
         ("admin budget", "list show Examples: Notes:"),
         ("admin budget list", "Examples:"),
         ("admin budget show", "<id> Examples:"),
@@ -186,6 +192,8 @@ fn a_wrong_command_line_is_exit_2() {
         "admin token rotate x --grace 1w",
         "admin virtual-account create bot --tag nothing",
         "admin usage report --by moon",
+        "admin logs list --metadata nothing",
+        "admin provider update x --log-bodies maybe",
     ] {
         let arguments: Vec<&str> = line.split_whitespace().collect();
         let output = run(&arguments);

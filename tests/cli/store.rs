@@ -299,7 +299,8 @@ fn life_of_a_token() {
 #[test]
 fn settings_and_clock() {
     let folder = Folder::new();
-    let defaults = json!({"pat_max_validity_days": null, "pat_may_mint": false, "audit_retention_days": null, "limits_when_accounting_fails": "refuse"});
+    let defaults = json!({"pat_max_validity_days": null, "pat_may_mint": false, "audit_retention_days": null, "limits_when_accounting_fails": "refuse",
+        "logging_settings": {"type": "header_controlled", "log_body_by_default": false}});
     assert_eq!(folder.json(&["settings", "get"]), defaults);
     let tried = folder.json(&["settings", "set", "pat_max_validity_days", "90", "--dry-run"]);
     assert_eq!(tried["data"]["pat_max_validity_days"], json!(90));

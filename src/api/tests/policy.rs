@@ -163,6 +163,8 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("POST", "/clock/reset", Value::Null),
         ("GET", "/usage/report", Value::Null),
         ("GET", "/usage/export", Value::Null),
+        ("GET", "/logs", Value::Null),
+        ("GET", "/logs/none", Value::Null),
         ("GET", "/llm-gateway/config/gateway-budget-config", Value::Null),
         ("GET", "/llm-gateway/config/nonsense", Value::Null),
         ("GET", "/llm-gateway/budgets", Value::Null),

@@ -41,7 +41,8 @@ fn settings_are_read_by_people_and_changed_by_admins() {
     let house = House::furnished();
     let (_, _, plain) = house.token("plain@x.io", "laptop");
     let (_, _, admin) = house.token("admin@x.io", "laptop");
-    let defaults = json!({"pat_max_validity_days": null, "pat_may_mint": false, "audit_retention_days": null, "limits_when_accounting_fails": "refuse"});
+    let defaults = json!({"pat_max_validity_days": null, "pat_may_mint": false, "audit_retention_days": null, "limits_when_accounting_fails": "refuse",
+            "logging_settings": {"type": "header_controlled", "log_body_by_default": false}});
     assert_eq!(house.ask(&plain, "GET", "/settings", Value::Null), (200, json!({"data": defaults})));
     assert_eq!(house.ask(&plain, "PATCH", "/settings", json!({"pat_may_mint": true})).0, 403);
     let change = json!({"pat_max_validity_days": 30, "audit_retention_days": 365});
@@ -49,7 +50,8 @@ fn settings_are_read_by_people_and_changed_by_admins() {
     let changed = house.done("GET", "/settings", Value::Null);
     assert_eq!(
         changed["data"],
-        json!({"pat_max_validity_days": 30, "pat_may_mint": false, "audit_retention_days": 365, "limits_when_accounting_fails": "refuse"})
+        json!({"pat_max_validity_days": 30, "pat_may_mint": false, "audit_retention_days": 365, "limits_when_accounting_fails": "refuse",
+            "logging_settings": {"type": "header_controlled", "log_body_by_default": false}})
     );
     // Null takes a bound away; what is not named stays.
     let changed = house.done("PATCH", "/settings", json!({"pat_max_validity_days": null}));

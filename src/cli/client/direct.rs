@@ -11,6 +11,7 @@ use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::domain::Principal;
 use crate::manage::{AuditDesk, Manage};
+use crate::request_log::RequestLogFile;
 use crate::store::{Demo, Options, Store, StoreError, data_dir};
 use crate::usage::UsageFile;
 
@@ -38,12 +39,14 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         Err(error) => return Err(ClientError::Store(error.to_string())),
     };
     let usage = Arc::new(UsageFile::new(folder));
+    let request_log = Arc::new(RequestLogFile::new(folder, Arc::clone(&store)));
     let manage = Manage {
         store,
         tenant: config.tenant.name.clone(),
         demo: false,
         aws_machine_credentials: config.upstream.aws_machine_credentials,
         usage,
+        request_log,
         limits: Arc::default(),
         audit: AuditDesk::default(),
         trial: None,

@@ -29,6 +29,7 @@ use crate::net::Watch;
 use crate::secret::Secret;
 use crate::store::Account;
 use crate::upstream::Upstreams;
+pub use base64::standard as to_base64;
 use cache::{Fetched, Token, TokenKey, Tokens};
 use issuer::Desk;
 pub use issuer::{CredentialError, Issuers};
