@@ -142,7 +142,6 @@ fn perform(addr: SocketAddr, request: &[u8], patience: &Patience) -> (Option<u16
 }
 
 fn caller(scene: &Scene, numbers: &Mutex<u64>, mut random: Lcg, calls: &Mutex<Vec<Call>>) {
-    let mut last_life = None;
     loop {
         let (addr, life, tokens) = {
             let stage = scene.stage.lock().unwrap();
@@ -152,9 +151,6 @@ fn caller(scene: &Scene, numbers: &Mutex<u64>, mut random: Lcg, calls: &Mutex<Ve
             stage.begun += 1;
             (addr, stage.life, stage.tokens.clone())
         };
-        if last_life != Some(life) {
-            last_life = Some(life);
-        }
         scene.changed.notify_all();
         let number = {
             let mut next = numbers.lock().unwrap();
@@ -221,7 +217,7 @@ impl Admin<'_> {
 
     fn new_token(&mut self, user: usize) -> String {
         *self.names += 1;
-        let body = json!({"user": email(user), "name": format!("t{}", self.names)});
+        let body = json!({"user": email(user), "name": format!("token-{}", self.names)});
         self.ask("POST", "/tokens", &body)["token"].as_str().unwrap().to_owned()
     }
 
@@ -410,8 +406,11 @@ fn check_all(calls: &[Call], ends: &[End], ledger: &Ledger, records: &[Value]) -
     for call in calls {
         let number = call.script.number;
         let served = ledger.of(number);
-        assert!(served.arrivals <= 1, "call {number} was served {} times", served.arrivals);
-        served_calls += u64::from(served.arrivals);
+        // A connection that is used again may have been closed meanwhile: a request that got no byte of an answer on one is
+        // sent once more on a new one, and the first was not served.
+        let most = if call.script.way() == Way::Reset { 2 } else { 1 };
+        assert!(served.arrivals <= most, "call {number} was served {} times", served.arrivals);
+        served_calls += u64::from(served.arrivals > 0);
         let Some(record) = by_id.remove(&format!("call-{number}")) else {
             if served.arrivals == 0 {
                 continue;
