@@ -301,10 +301,8 @@ impl Relay {
         let cost = |tokens: &TokenCounts| {
             prices::cost(account, model?, world.catalogue(), UnixMillis::now(), tokens)
         };
-        let accounting = Accounting {
-            fails: self.usage.is_failing(),
-            is_needed: accounting_is_needed(world),
-        };
+        let accounting =
+            Accounting { fails: self.usage.is_failing(), is_needed: accounting_is_needed(world) };
         self.call_limits
             .reserve(world, facts, cost, accounting, UnixMillis::now())
             .map_err(|refusal| Refusal::after_body(Failure::LimitReached(Box::new(refusal))))

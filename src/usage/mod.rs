@@ -23,6 +23,7 @@ pub use export::{ExportCursor, ExportPage};
 pub use figures::Figures;
 pub use report::{GroupKey, MAX_KEYS, ReportFilter, ReportRow, UsageFile, UsageReader};
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -34,7 +35,7 @@ use redb::Database;
 
 use crate::clock::UnixMillis;
 use crate::config;
-use crate::domain::UsageRecord;
+use crate::domain::{UsageRecord, UsageScope};
 use crate::id::TokenId;
 use crate::store::{NoAnswer, StoreError, handoff};
 use inbox::Inbox;
@@ -47,6 +48,8 @@ use writer::Writer;
 const MAX_QUEUED_METADATA_BYTES: usize = 32 * 1024 * 1024;
 /// How long one report may read: others wait for it, and so would the file for its old pages.
 const REPORT_TIME_LIMIT: Duration = Duration::from_secs(30);
+/// The same for those who see only a part of it: what they ask for must not keep admins waiting for long.
+const MEMBERS_REPORT_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// How long a report waits for records on their way to the disk.
 const REPORT_FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -84,7 +87,8 @@ impl fmt::Display for UsageError {
             }
             Self::TooLong => write!(
                 f,
-                "the report reads for more than {} s; ask for fewer days, or for keys that hourly sums have",
+                "the report reads for more than {} s ({} s for admins); ask for fewer days, or for keys that hourly sums have",
+                MEMBERS_REPORT_TIME_LIMIT.as_secs(),
                 REPORT_TIME_LIMIT.as_secs()
             ),
             Self::Store(error) => write!(f, "{error}"),
@@ -131,9 +135,7 @@ impl Shared {
             let all = queued.saturating_add(bytes);
             (all <= MAX_QUEUED_METADATA_BYTES).then_some(all)
         };
-        if bytes > 0
-            && self.metadata_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_err()
-        {
+        if bytes > 0 && self.metadata_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_err() {
             record.metadata.clear();
         }
     }
@@ -189,6 +191,17 @@ pub struct Usage {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
     offload: Offload,
+    /// Who waits for a report, admins left out: one at a time each, so that nobody takes all places.
+    waiting: Mutex<HashSet<String>>,
+}
+
+/// Whose report is being made.
+struct Turn<'u>(&'u Usage, String);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
 }
 
 impl Usage {
@@ -213,7 +226,7 @@ impl Usage {
             .spawn(move || writer.run())
             .map_err(|error| log::error!("no thread for usage records: {error}"))
             .ok();
-        Self { shared, writer: Mutex::new(thread), offload: Offload::default() }
+        Self { shared, writer: Mutex::new(thread), offload: Offload::default(), waiting: Mutex::default() }
     }
 
     /// Takes a place for the record of a call that is about to begin.
@@ -318,8 +331,12 @@ impl UsageReader for Usage {
         if filter.flush {
             self.flush(REPORT_FLUSH_TIMEOUT)?;
         }
+        let (_turn, limit) = match &filter.scope {
+            UsageScope::All => (None, REPORT_TIME_LIMIT),
+            UsageScope::Limited { subject, .. } => (Some(self.turn(subject)?), MEMBERS_REPORT_TIME_LIMIT),
+        };
         let filter = filter.clone();
-        self.read(move |path, database| report::read(path, database, &filter, Some(REPORT_TIME_LIMIT)))
+        self.read(move |path, database| report::read(path, database, &filter, Some(limit)))
     }
 
     /// Reads on a thread of its own, as reports do, which take turns with it.
@@ -333,6 +350,13 @@ impl UsageReader for Usage {
 }
 
 impl Usage {
+    fn turn(&self, subject: &str) -> Result<Turn<'_>, UsageError> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = waiting.insert(subject.to_owned());
+        drop(waiting);
+        is_first.then(|| Turn(self, subject.to_owned())).ok_or(UsageError::Busy)
+    }
+
     fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Path, &Database) -> Result<T, UsageError> + Send + 'static,
