@@ -200,3 +200,26 @@ fn what_a_provider_knew_at_the_beginning_is_not_the_output_of_a_broken_stream() 
         assert!((25 + 12..=25 + 18).contains(&cost.parse::<u64>().unwrap()), "{line}");
     }
 }
+
+#[test]
+fn the_part_of_a_plain_answer_that_a_caller_took_is_not_free() {
+    let text = "The committee met on Tuesday to talk about the budget for next year. ".repeat(20);
+    let fixture = Fixture::new(move |_, answer| {
+        answer.send("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n");
+        answer.send(format!(
+            "{{\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{text}"
+        ));
+        answer.hold();
+    });
+    add(&fixture, "main/plain", &["--input-price", "0", "--output-price", "1000000"]);
+    let mut client = fixture.connect();
+    client.send_post("/v1/chat/completions", &fixture.token, chat("main/plain", "").as_bytes());
+    assert_eq!(client.read_head().status, 200);
+    client.read_until("next year.");
+    client.hang_up();
+    // The provider's own counts would have come at its end. A dollar a token; 20 sentences of 14.
+    let line = line(&fixture, "main/plain");
+    assert!(line.contains("origin=Estimated") && line.contains("error_kind=caller_gone"), "{line}");
+    let cost: u64 = line.split(" cost=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((200..=360).contains(&cost), "{line}");
+}

@@ -99,7 +99,7 @@ pub fn csv_line(record: &UsageRecord) -> String {
 
 /// A value that somebody else chose: quoted where commas or quotes are in it, and never a formula of a spreadsheet.
 pub fn cell(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
     let text = if is_formula { format!("'{text}") } else { text.to_owned() };
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
@@ -120,6 +120,7 @@ mod tests {
             ("+1", "'+1"),
             ("-1", "'-1"),
             ("@x", "'@x"),
+            ("\n=1", "\"'\n=1\""),
         ] {
             assert_eq!(cell(text), wanted, "{text:?}");
         }

@@ -136,6 +136,14 @@ impl Table {
         }
     }
 
+    /// The first time that counts no more: the end of a period. Of a window, now, as it ends where it is looked at.
+    pub(super) fn until(&self, now: UnixMillis) -> UnixMillis {
+        match self.kind {
+            LimitKind::Budget => self.bounds(now).1,
+            LimitKind::Rate => UnixMillis(now.0.saturating_add(1)),
+        }
+    }
+
     /// What of a time is added together when records are read: a slot of a window.
     pub(super) fn slot(&self, at: UnixMillis) -> u64 {
         match self.kind {

@@ -19,6 +19,7 @@ pub use show::Level;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -31,6 +32,9 @@ use rule::Rule;
 
 /// Alerts that wait to be told of; more are only counted.
 const MAX_ALERTS: usize = 1_000;
+
+/// Records of calls that seem to begin so much later than the reading of records were written by a clock that ran ahead.
+const FUTURE: Duration = Duration::from_secs(60);
 
 /// What a call is thought to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -269,13 +273,16 @@ impl Limits {
         let compiled = self.compiled(world, now);
         let pending: Vec<&Arc<Rule>> = compiled.all().filter(|rule| !rule.table.is_loaded()).collect();
         let Some(from) = pending.iter().map(|rule| rule.table.from(now)).min() else { return Ok(()) };
+        let latest = now.plus(FUTURE);
         // Apart from the counters, so that a scan which breaks off leaves nothing behind.
         let mut earlier: HashMap<(usize, String, u64), Amount> = HashMap::new();
         scan(from, &mut |record| {
             let Some(facts) = Facts::of_record(record, world) else { return };
             for (at, rule) in pending.iter().enumerate() {
                 let table = &rule.table;
-                if record.at >= table.since || record.at < table.from(now) {
+                // A clock that was put back leaves records of the future; no call of now made them.
+                let is_earlier = record.at < table.since || record.at > latest;
+                if !is_earlier || record.at < table.from(now) || record.at >= table.until(now) {
                     continue;
                 }
                 let amount = used(rule, record.tokens, record.cost);

@@ -441,3 +441,113 @@ fn durations_are_written_as_openai_does() {
     }
     assert_eq!(Subject::parse("user:a@x.io").unwrap().to_string(), "user:a@x.io");
 }
+
+/// A small generator, so that a test is the same each time.
+fn next(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
+}
+
+#[test]
+fn at_five_thousand_calls_a_second_every_minute_gets_its_limit_within_a_percent() {
+    let house = House::new();
+    house.set(
+        LimitKind::Rate,
+        json!([
+            {"id": "calls", "when": {"models": ["main/m"]}, "limit_to": 60_000, "unit": "requests_per_minute"},
+            {"id": "tokens", "when": {"models": ["main/t"]}, "limit_to": 1_000_000, "unit": "tokens_per_minute"},
+        ]),
+    );
+    let (world, ada) = (house.store.snapshot(), person("ada@x.io"));
+    // Tokens are thought to be 25 and turn out to be 20 a second later: 50,000 calls of a minute.
+    for (model, used, limit) in [("main/m", 1, 60_000_u64), ("main/t", 20, 1_000_000)] {
+        let mut seconds = vec![0_u64; 130];
+        let mut under_way = VecDeque::new();
+        for number in 0..5_000 * 130_u64 {
+            let now = UnixMillis(NOW.0 + number / 5);
+            while let Some((ended, _)) = under_way.front()
+                && *ended <= now
+            {
+                let (_, reservation): (UnixMillis, Reservation) = under_way.pop_front().unwrap();
+                reservation.settle(TokenCounts { input: 20, ..TokenCounts::default() }, None, now);
+            }
+            let facts = || {
+                let facts = Facts::of_call(&ada, model.to_owned(), &world)?;
+                Some((facts, Estimate { input: 15, output: 10 }))
+            };
+            if let Ok(reservation) = house.limits.reserve(&world, facts, |_| None, READY, now) {
+                seconds[usize::try_from(number / 5_000).unwrap()] += used;
+                under_way.push_back((UnixMillis(now.0 + 1_000), reservation));
+            }
+        }
+        for (second, minute) in seconds.windows(60).enumerate() {
+            let sum: u64 = minute.iter().sum();
+            assert!(sum <= limit, "{model}: {sum} in the minute from second {second}");
+        }
+        // And not less: the first minute, and the next.
+        for minute in seconds.chunks_exact(60) {
+            let sum: u64 = minute.iter().sum();
+            assert!((limit - sum) * 100 <= limit, "{model}: only {sum} of {limit}");
+        }
+    }
+}
+
+#[test]
+fn a_budget_is_passed_by_one_reservation_at_most_whatever_runs_at_once() {
+    const LARGEST: u64 = 500;
+    for start in 1..40_u64 {
+        let mut seed = start * 7_919;
+        let house = House::new();
+        let limit = 1 + next(&mut seed) % 20_000;
+        let rule = json!([{"id": "b", "when": {}, "limit_to": limit, "unit": "tokens_per_month"}]);
+        house.set(LimitKind::Budget, rule).load(&[], NOW);
+        let (ada, mut under_way, mut spent) = (person("ada@x.io"), Vec::new(), 0);
+        for number in 0..3_000 {
+            let now = UnixMillis(NOW.0 + number);
+            if next(&mut seed).is_multiple_of(3) || under_way.len() > 64 {
+                if !under_way.is_empty() {
+                    let place = usize::try_from(next(&mut seed)).unwrap() % under_way.len();
+                    let (reservation, most): (Reservation, u64) = under_way.swap_remove(place);
+                    let input = next(&mut seed) % (most + 1);
+                    spent += input;
+                    reservation.settle(TokenCounts { input, ..TokenCounts::default() }, None, now);
+                }
+                continue;
+            }
+            let most = next(&mut seed) % (LARGEST + 1);
+            if let Ok(reservation) = house.call(&ada, "main/m", most, now) {
+                under_way.push((reservation, most));
+            }
+            let held: u64 = under_way.iter().map(|(_, most)| most).sum();
+            assert!(spent + held <= limit + LARGEST, "{spent} and {held} of {limit}");
+        }
+        under_way.clear();
+        assert!(spent <= limit + LARGEST);
+        let world = house.store.snapshot();
+        assert_eq!(house.limits.budget_levels(&world, NOW, 9)[0].used, spent.to_string());
+    }
+}
+
+#[test]
+fn what_a_clock_that_ran_ahead_recorded_is_not_forgiven() {
+    let house = House::new();
+    house.set(
+        LimitKind::Budget,
+        json!([{"id": "b", "when": {}, "limit_to": 100, "unit": "tokens_per_quarter"}]),
+    );
+    let day = 86_400_000;
+    house.load(
+        &[
+            record("user:ada@x.io", 5, UnixMillis(NOW.0 - day)),
+            record("user:ada@x.io", 7, UnixMillis(NOW.0 + day)),
+            // Counted as they come, and of another quarter.
+            record("user:ada@x.io", 11, UnixMillis(NOW.0 + 5)),
+            record("user:ada@x.io", 13, UnixMillis(NOW.0 + 200 * day)),
+        ],
+        NOW,
+    );
+    let world = house.store.snapshot();
+    assert_eq!(house.limits.budget_levels(&world, NOW, 9)[0].used, "12");
+}

@@ -52,7 +52,7 @@ impl Manage {
 
 pub(super) fn unreadable(error: UsageError) -> Failure {
     match error {
-        UsageError::TooManyRows => refused(error.to_string()),
+        UsageError::TooManyRows | UsageError::TooLong => refused(error.to_string()),
         error => {
             log::warn!("a usage report failed: {error}");
             Failure::Unavailable("The usage records can not be read now; try again".into())

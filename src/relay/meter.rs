@@ -212,7 +212,9 @@ impl<'a> Meter<'a> {
             return;
         }
         let answered = record.status < 400 || record.outcome != Outcome::ProviderError;
-        let produced = self.output_pieces > 0 || record.outcome == Outcome::Complete;
+        // Also when the caller has a part of an answer and hung up before the counts at its end.
+        let has_part = !record.stream && record.status < 400 && record.answer_bytes > 0;
+        let produced = self.output_pieces > 0 || has_part || record.outcome == Outcome::Complete;
         if record.tokens.origin == TokenOrigin::None && self.estimates && answered && produced {
             record.tokens = TokenCounts {
                 input: tokens::of_json(&self.request_sample, record.request_bytes),

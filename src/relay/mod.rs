@@ -140,6 +140,11 @@ fn head_failure(error: HeadError) -> Failure {
     }
 }
 
+/// Whether a call that can not be accounted for is refused.
+fn accounting_is_needed(world: &World) -> bool {
+    world.settings().limits_when_accounting_fails == AccountingFailure::Refuse
+}
+
 /// A request whose body is there and whose model is known.
 struct Call {
     body: BufferedBody,
@@ -220,11 +225,16 @@ impl Relay {
         let mut reservation = self.reserve(&permit, &call, &world)?;
         let limit_lines = reservation.take_lines();
         let answer = &Answer { limit_lines: &limit_lines, ..*answer };
-        let slot = self.usage.reserve().map_err(|_| {
-            Refusal::after_body(Failure::Unavailable(
-                "The gateway has no room to account for this call; try again".into(),
-            ))
-        })?;
+        let slot = match self.usage.reserve() {
+            Ok(slot) => slot,
+            // An admin has said that serving goes before accounting while the disk fails.
+            Err(_) if self.usage.is_failing() && !accounting_is_needed(&world) => self.usage.without_record(),
+            Err(_) => {
+                return Err(Refusal::after_body(Failure::Unavailable(
+                    "The gateway has no room to account for this call; try again".into(),
+                )));
+            }
+        };
         let watch = Arc::clone(connection.watch());
         let expires_at = authn::expiry(&principal, &world);
         let in_flight = self.calls.enter(&watch, &principal, call.model.clone(), expires_at);
@@ -304,10 +314,8 @@ impl Relay {
         let cost = |tokens: &TokenCounts| {
             prices::cost(account, model?, world.catalogue(), UnixMillis::now(), tokens)
         };
-        let accounting = Accounting {
-            fails: self.usage.is_failing(),
-            is_needed: world.settings().limits_when_accounting_fails == AccountingFailure::Refuse,
-        };
+        let accounting =
+            Accounting { fails: self.usage.is_failing(), is_needed: accounting_is_needed(world) };
         self.call_limits
             .reserve(world, facts, cost, accounting, UnixMillis::now())
             .map_err(|refusal| Refusal::after_body(Failure::LimitReached(Box::new(refusal))))

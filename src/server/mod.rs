@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::config::{Config, Network};
@@ -285,6 +285,16 @@ fn ops_view(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> ops::View {
                     usage.unrecorded_uses(),
                 ),
                 (
+                    "gateway_usage_failing",
+                    "1 while usage records can not be written to the disk.",
+                    u64::from(usage.is_failing()),
+                ),
+                (
+                    "gateway_usage_unaccounted_calls_total",
+                    "Calls served without a record, because usage could not be written and that is allowed.",
+                    usage.unaccounted_calls(),
+                ),
+                (
                     "gateway_usage_unsorted_calls_total",
                     "Calls that found no row of their own in the hourly sums.",
                     usage.unsorted_calls(),
@@ -392,6 +402,8 @@ fn housekeeping(gateway: &Arc<Gateway>) -> std::io::Result<()> {
 fn signals() -> std::io::Result<Receiver<i32>> {
     let (sender, receiver) = channel();
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    // A file that may not grow further (ulimit -f) is then an error of the write, as on a full disk, and not the end.
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut ending = false;
         for signal in signals.forever() {

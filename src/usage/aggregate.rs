@@ -62,8 +62,15 @@ pub(super) fn hour_key(hour: u32) -> [u8; KEY_BYTES] {
     RowKey { hour, facts: Facts { subject: 0, teams: 0, model: 0, endpoint: 0, outcome: 0 } }.bytes()
 }
 
-const OUTCOMES: [Outcome; 5] =
-    [Outcome::Complete, Outcome::ProviderError, Outcome::ProviderFailed, Outcome::CallerGone, Outcome::Cut];
+/// Their places are on disk.
+const OUTCOMES: [Outcome; 6] = [
+    Outcome::Complete,
+    Outcome::ProviderError,
+    Outcome::ProviderFailed,
+    Outcome::CallerGone,
+    Outcome::Cut,
+    Outcome::Refused,
+];
 
 /// The word of an outcome's number.
 pub(super) fn outcome_word(number: u8) -> &'static str {

@@ -296,7 +296,7 @@ fn an_hour_has_so_many_rows_and_the_rest_is_counted_without_names() {
         // Those who have a row keep it.
         assert_eq!(aggregator.add(&transaction, &records).unwrap(), 7);
         transaction.commit().unwrap();
-        let rows = report::read(&folder.0, &database, &by(&[GroupKey::User])).unwrap();
+        let rows = report::read(&folder.0, &database, &by(&[GroupKey::User]), None).unwrap();
         assert_eq!((rows.len(), &*rows[0].group[0], rows[0].figures.calls), (4, "(other)", 7 * round));
         assert!(rows[1..].iter().all(|row| row.figures.calls == round));
         let limited = UsageScope::Limited {
@@ -304,9 +304,13 @@ fn an_hour_has_so_many_rows_and_the_rest_is_counted_without_names() {
             teams: BTreeSet::new(),
             accounts: BTreeSet::from(["main".to_owned()]),
         };
-        let rows =
-            report::read(&folder.0, &database, &ReportFilter { scope: limited, ..by(&[GroupKey::User]) })
-                .unwrap();
+        let rows = report::read(
+            &folder.0,
+            &database,
+            &ReportFilter { scope: limited, ..by(&[GroupKey::User]) },
+            None,
+        )
+        .unwrap();
         assert!(rows.iter().all(|row| row.group[0] != "(other)"), "{rows:?}");
     }
     // A text that is too long for a number.

@@ -26,6 +26,7 @@ pub use figures::Figures;
 pub use recent::{RecentCursor, RecentFilter, RecentPage};
 pub use report::{GroupKey, MAX_KEYS, ReportFilter, ReportRow, UsageFile, UsageReader};
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -37,7 +38,7 @@ use redb::Database;
 
 use crate::clock::UnixMillis;
 use crate::config;
-use crate::domain::UsageRecord;
+use crate::domain::{UsageRecord, UsageScope};
 use crate::id::TokenId;
 use crate::store::{NoAnswer, StoreError, handoff};
 use inbox::Inbox;
@@ -45,6 +46,13 @@ use last_used::LastUsed;
 use offload::{Offload, OffloadError};
 use writer::Writer;
 
+/// Bytes of metadata in records that are not on disk yet; what a caller sends beyond that is left out of the record, so
+/// that a disk that fails for long does not fill the memory.
+const MAX_QUEUED_METADATA_BYTES: usize = 32 * 1024 * 1024;
+/// How long one report may read: others wait for it, and so would the file for its old pages.
+const REPORT_TIME_LIMIT: Duration = Duration::from_secs(30);
+/// The same for those who see only a part of it: what they ask for must not keep admins waiting for long.
+const MEMBERS_REPORT_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// How long a report waits for records on their way to the disk.
 const REPORT_FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -62,6 +70,8 @@ pub enum UsageError {
     Unavailable,
     /// The report would have more rows than there is room for.
     TooManyRows,
+    /// The report would have to read more than there is time for.
+    TooLong,
     /// A record can not be understood, or the disk refused.
     Store(StoreError),
     /// The report broke off; the log says why.
@@ -78,6 +88,12 @@ impl fmt::Display for UsageError {
             Self::TooManyRows => {
                 write!(f, "the report has more than {} rows; ask for fewer keys or days", report::MAX_ROWS)
             }
+            Self::TooLong => write!(
+                f,
+                "the report reads for more than {} s ({} s for admins); ask for fewer days, or for keys that hourly sums have",
+                MEMBERS_REPORT_TIME_LIMIT.as_secs(),
+                REPORT_TIME_LIMIT.as_secs()
+            ),
             Self::Store(error) => write!(f, "{error}"),
             Self::Failed => f.write_str("the report broke off; the gateway's log says why"),
         }
@@ -94,6 +110,10 @@ struct Shared {
     /// Places taken, by calls in flight and by records that are not on disk yet.
     taken: AtomicUsize,
     inbox: Inbox,
+    /// Bytes of metadata in the inbox and in what the writer holds.
+    metadata_bytes: AtomicUsize,
+    /// Calls that were served although nothing could be accounted for.
+    unaccounted_calls: AtomicU64,
     last_used: LastUsed,
     /// Calls that found no row of their own in the hourly sums.
     unsorted_calls: AtomicU64,
@@ -103,20 +123,58 @@ struct Shared {
     database: RwLock<Option<Database>>,
 }
 
+impl Shared {
+    /// These records are on disk: their places are free.
+    fn give_back(&self, records: &[UsageRecord]) {
+        self.taken.fetch_sub(records.len(), Ordering::AcqRel);
+        let bytes = records.iter().map(metadata_bytes).sum();
+        self.metadata_bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// Leaves the metadata out of a record when too much waits already.
+    fn bound_metadata(&self, record: &mut UsageRecord) {
+        let bytes = metadata_bytes(record);
+        let fits = |queued: usize| {
+            let all = queued.saturating_add(bytes);
+            (all <= MAX_QUEUED_METADATA_BYTES).then_some(all)
+        };
+        if bytes > 0 && self.metadata_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_err() {
+            record.metadata.clear();
+        }
+    }
+}
+
+/// What a record's metadata takes, about.
+fn metadata_bytes(record: &UsageRecord) -> usize {
+    record.metadata.iter().map(|(key, value)| key.len().saturating_add(value.len())).sum()
+}
+
 /// A place for one record. Dropped unsettled it is free again.
 #[derive(Debug)]
 #[must_use = "dropping it gives the place back"]
 pub struct Slot {
     shared: Arc<Shared>,
-    settled: bool,
+    /// There is a place to give back.
+    has_place: bool,
+    /// The record will be counted, not kept.
+    is_unaccounted: bool,
 }
 
 impl Slot {
     /// Hands the record to the writer. Never waits; only after shutdown is it lost, which the log then says.
-    pub fn settle(mut self, record: UsageRecord) {
+    pub fn settle(mut self, mut record: UsageRecord) {
+        if self.is_unaccounted {
+            if self.shared.unaccounted_calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                log::error!(
+                    "calls are served without a record: usage can not be written, all places are taken, and limits_when_accounting_fails is 'serve'"
+                );
+            }
+            return;
+        }
+        self.shared.bound_metadata(&mut record);
         match self.shared.inbox.push(record) {
             // The writer gives the place back once the record is on disk.
-            Ok(()) => self.settled = true,
+            Ok(()) => self.has_place = false,
             Err(_) => log::error!("a usage record came after the end and is lost"),
         }
     }
@@ -124,7 +182,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if !self.settled {
+        if self.has_place {
             self.shared.taken.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -136,6 +194,17 @@ pub struct Usage {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
     offload: Offload,
+    /// Who waits for a report, admins left out: one at a time each, so that nobody takes all places.
+    waiting: Mutex<HashSet<String>>,
+}
+
+/// Whose report is being made.
+struct Turn<'u>(&'u Usage, String);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
 }
 
 impl Usage {
@@ -147,6 +216,8 @@ impl Usage {
             max_records: config.max_queued_records,
             taken: AtomicUsize::new(0),
             inbox: Inbox::default(),
+            metadata_bytes: AtomicUsize::new(0),
+            unaccounted_calls: AtomicU64::new(0),
             last_used: LastUsed::default(),
             unsorted_calls: AtomicU64::new(0),
             failing: AtomicBool::new(false),
@@ -158,7 +229,7 @@ impl Usage {
             .spawn(move || writer.run())
             .map_err(|error| log::error!("no thread for usage records: {error}"))
             .ok();
-        Self { shared, writer: Mutex::new(thread), offload: Offload::default() }
+        Self { shared, writer: Mutex::new(thread), offload: Offload::default(), waiting: Mutex::default() }
     }
 
     /// Takes a place for the record of a call that is about to begin.
@@ -172,7 +243,18 @@ impl Usage {
                 (taken < self.shared.max_records).then_some(taken + 1)
             })
             .map_err(|_| NoRoom)?;
-        Ok(Slot { shared: Arc::clone(&self.shared), settled: false })
+        Ok(Slot { shared: Arc::clone(&self.shared), has_place: true, is_unaccounted: false })
+    }
+
+    /// Lets a call begin that will leave no record but a count: for when records can not be written, no place is free,
+    /// and calls are to be served all the same.
+    pub fn without_record(&self) -> Slot {
+        Slot { shared: Arc::clone(&self.shared), has_place: false, is_unaccounted: true }
+    }
+
+    /// Calls of this process that were served and left no record.
+    pub fn unaccounted_calls(&self) -> u64 {
+        self.shared.unaccounted_calls.load(Ordering::Relaxed)
     }
 
     /// Whether records could not be written when that was last tried.
@@ -252,8 +334,12 @@ impl UsageReader for Usage {
         if filter.flush {
             self.flush(REPORT_FLUSH_TIMEOUT)?;
         }
+        let (_turn, limit) = match &filter.scope {
+            UsageScope::All => (None, REPORT_TIME_LIMIT),
+            UsageScope::Limited { subject, .. } => (Some(self.turn(subject)?), MEMBERS_REPORT_TIME_LIMIT),
+        };
         let filter = filter.clone();
-        self.read(move |path, database| report::read(path, database, &filter))
+        self.read(move |path, database| report::read(path, database, &filter, Some(limit)))
     }
 
     /// Reads on a thread of its own, as reports do, which take turns with it.
@@ -276,6 +362,13 @@ impl UsageReader for Usage {
 }
 
 impl Usage {
+    fn turn(&self, subject: &str) -> Result<Turn<'_>, UsageError> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = waiting.insert(subject.to_owned());
+        drop(waiting);
+        is_first.then(|| Turn(self, subject.to_owned())).ok_or(UsageError::Busy)
+    }
+
     fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Path, &Database) -> Result<T, UsageError> + Send + 'static,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
@@ -18,10 +19,15 @@ use crate::store::StoreError;
 /// Texts that are remembered at once.
 const MAX_TEXTS: usize = 100_000;
 
+/// Hourly sums that are read between two looks at the clock.
+const SUMS_BETWEEN_LOOKS: usize = 1024;
+
 /// A transaction that reads, with what it needs to say what failed.
 pub(super) struct Reading<'p> {
     path: &'p Path,
     transaction: ReadTransaction,
+    /// When it is broken off.
+    deadline: Option<Instant>,
     texts: RefCell<HashMap<u32, Rc<str>>>,
 }
 
@@ -30,7 +36,19 @@ impl<'p> Reading<'p> {
         let transaction = database.begin_read();
         let transaction = transaction
             .map_err(|error| UsageError::Store(StoreError::from_redb(path, redb::Error::from(error))))?;
-        Ok(Self { path, transaction, texts: RefCell::default() })
+        Ok(Self { path, transaction, deadline: None, texts: RefCell::default() })
+    }
+
+    /// Breaks off after that time.
+    pub(super) fn within(self, limit: Option<Duration>) -> Self {
+        Self { deadline: limit.map(|limit| Instant::now() + limit), ..self }
+    }
+
+    fn check_time(&self) -> Result<(), UsageError> {
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(UsageError::TooLong),
+            _ => Ok(()),
+        }
     }
 
     fn failed(&self, error: redb::Error) -> UsageError {
@@ -74,7 +92,12 @@ impl<'p> Reading<'p> {
             Err(error) => return Err(failed(error.into())),
         };
         let (begin, end) = (hour_key(hours.start), hour_key(hours.end));
-        for item in table.range::<&[u8; 21]>(&begin..&end).map_err(|e| failed(e.into()))? {
+        for (number, item) in
+            table.range::<&[u8; 21]>(&begin..&end).map_err(|e| failed(e.into()))?.enumerate()
+        {
+            if number.is_multiple_of(SUMS_BETWEEN_LOOKS) {
+                self.check_time()?;
+            }
             let (key, value) = item.map_err(|e| failed(e.into()))?;
             visit(RowKey::from_bytes(key.value()), value.value())?;
         }
@@ -138,6 +161,7 @@ impl<'p> Reading<'p> {
             return Ok(());
         }
         for item in table.range::<&[u8; 16]>(&begin..=&end).map_err(|e| failed(e.into()))? {
+            self.check_time()?;
             let (key, value) = item.map_err(|e| failed(e.into()))?;
             let page = page(value.value())
                 .map_err(|error| self.damaged(&format!("a usage record can not be read ({error})")))?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use redb::{ReadableDatabase, ReadableTable};
 
@@ -245,7 +246,7 @@ impl UsageReader for UsageFile {
 
     fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError> {
         match open_for_reading(&self.path).map_err(UsageError::Store)? {
-            Some(database) => read(&self.path, &*database, filter),
+            Some(database) => read(&self.path, &*database, filter, None),
             None => Ok(Vec::new()),
         }
     }
@@ -276,17 +277,18 @@ fn read_last_used(database: &dyn ReadableDatabase) -> Result<HashMap<IdBytes, u3
     Ok(all)
 }
 
-/// Reads and groups.
+/// Reads and groups; without a limit of time for whoever has a thread, and the file, to himself.
 pub(super) fn read(
     path: &Path,
     database: &dyn ReadableDatabase,
     filter: &ReportFilter,
+    time_limit: Option<Duration>,
 ) -> Result<Vec<ReportRow>, UsageError> {
     let (first, last) = filter.span();
     if first > last {
         return Ok(Vec::new());
     }
-    let reading = Reading::begin(path, database)?;
+    let reading = Reading::begin(path, database)?.within(time_limit);
     let mut sums = Sums::new(filter);
     let whole = if filter.needs_records() { None } else { reading.whole_hours(first, last)? };
     match whole {

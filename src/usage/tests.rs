@@ -164,11 +164,104 @@ fn a_record_without_a_disk_keeps_its_place() {
     let usage = Usage::start(&missing, &config());
     usage.reserve().unwrap().settle(record("user:ada@example.com", "main/a", UnixMillis::now().0));
     assert!(matches!(usage.flush(Duration::from_secs(60)), Err(UsageError::Unavailable)));
-    assert_eq!(usage.taken(), 1);
+    assert!(usage.is_failing());
+    // This one comes after a batch that failed, and waits behind it.
+    usage.reserve().unwrap().settle(record("user:ada@example.com", "main/a", UnixMillis::now().0));
+    assert_eq!(usage.taken(), 2);
     // Once the disk is back nothing is missing.
     std::fs::create_dir(&missing).unwrap();
-    assert_eq!(calls(&usage.report(&by(&[])).unwrap()), expected(&[("", 1)]));
+    assert_eq!(calls(&usage.report(&by(&[])).unwrap()), expected(&[("", 2)]));
     assert_eq!(usage.taken(), 0);
+    assert!(!usage.is_failing());
+}
+
+fn wait_until(what: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !what() {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn without_a_disk_accounting_fails_from_the_start_and_comes_back_by_itself() {
+    let folder = Folder::new();
+    let missing = folder.0.join("missing");
+    let usage = Usage::start(&missing, &config());
+    // Nobody calls, since whoever is under a budget is refused.
+    wait_until(|| usage.is_failing());
+    std::fs::create_dir(&missing).unwrap();
+    wait_until(|| !usage.is_failing());
+}
+
+#[test]
+fn records_that_wait_at_the_end_are_written_behind_a_batch_that_failed() {
+    let folder = Folder::new();
+    let missing = folder.0.join("missing");
+    let usage = Usage::start(&missing, &config());
+    let one =
+        || usage.reserve().unwrap().settle(record("user:ada@example.com", "main/a", UnixMillis::now().0));
+    one();
+    assert!(usage.flush(Duration::from_secs(60)).is_err());
+    one();
+    std::fs::create_dir(&missing).unwrap();
+    usage.close();
+    for keys in [vec![], vec![GroupKey::Token]] {
+        assert_eq!(UsageFile::new(&missing).report(&by(&keys)).unwrap()[0].figures.calls, 2);
+    }
+}
+
+#[test]
+fn metadata_that_waits_for_a_disk_is_bounded_and_the_rest_of_the_record_stays() {
+    let folder = Folder::new();
+    let missing = folder.0.join("missing");
+    let usage = Usage::start(&missing, &config());
+    let mut large = record("user:ada@example.com", "main/a", UnixMillis::now().0);
+    large.metadata = (0..64).map(|key| (format!("{key}"), "x".repeat(510))).collect();
+    let fit = MAX_QUEUED_METADATA_BYTES / metadata_bytes(&large);
+    assert!(fit > 900, "the test needs as many places: {fit}");
+    let usage_of_many = |count: usize| {
+        for _ in 0..count {
+            usage.reserve().unwrap().settle(large.clone());
+        }
+    };
+    usage_of_many(1_000);
+    let without = usage.shared.metadata_bytes.load(Ordering::Acquire);
+    assert!(without <= MAX_QUEUED_METADATA_BYTES, "{without}");
+    std::fs::create_dir(&missing).unwrap();
+    usage.flush(Duration::from_secs(60)).unwrap();
+    assert_eq!(usage.shared.metadata_bytes.load(Ordering::Acquire), 0);
+    usage_of_many(1);
+    assert_eq!(usage.report(&by(&[])).unwrap()[0].figures.calls, 1_001);
+}
+
+#[test]
+fn a_call_that_is_served_without_a_record_is_counted() {
+    let folder = Folder::new();
+    let usage = Usage::start(&folder.0, &config::Usage { max_queued_records: 1, ..config() });
+    let only = usage.reserve().unwrap();
+    drop(usage.without_record());
+    assert_eq!((usage.unaccounted_calls(), usage.taken()), (0, 1));
+    usage.without_record().settle(record("user:ada@example.com", "main/a", UnixMillis::now().0));
+    assert_eq!((usage.unaccounted_calls(), usage.taken()), (1, 1));
+    only.settle(record("user:ada@example.com", "main/a", UnixMillis::now().0));
+    assert_eq!(calls(&usage.report(&by(&[])).unwrap()), expected(&[("", 1)]));
+}
+
+#[test]
+fn a_report_that_reads_for_too_long_breaks_off() {
+    let folder = Folder::new();
+    let usage = Usage::start(&folder.0, &config());
+    fill(&usage);
+    usage.flush(Duration::from_secs(60)).unwrap();
+    let path = usage.shared.path.clone();
+    let database = usage.shared.database.read().unwrap();
+    for keys in [vec![], vec![GroupKey::Token]] {
+        let read = |limit| report::read(&path, database.as_ref().unwrap(), &by(&keys), limit);
+        assert!(matches!(read(Some(Duration::ZERO)), Err(UsageError::TooLong)), "{keys:?}");
+        assert_eq!(read(Some(REPORT_TIME_LIMIT)).unwrap()[0].figures.calls, 5);
+        assert_eq!(read(None).unwrap()[0].figures.calls, 5);
+    }
 }
 
 #[test]
@@ -282,4 +375,27 @@ fn the_last_use_of_a_deleted_token_leaves_the_disk() {
     assert!(usage.last_used(&kept).is_some());
     assert!(usage.last_used(&gone).is_none());
     assert_eq!(usage.unrecorded_uses(), 0);
+}
+
+#[test]
+fn a_member_waits_for_one_report_at_a_time_and_admins_for_none() {
+    let folder = Folder::new();
+    let usage = Usage::start(&folder.0, &config());
+    fill(&usage);
+    let limited = |subject: &str| ReportFilter {
+        scope: UsageScope::Limited {
+            subject: subject.to_owned(),
+            teams: Default::default(),
+            accounts: Default::default(),
+        },
+        ..by(&[])
+    };
+    let turn = usage.turn("user:bob@example.com").unwrap();
+    assert!(matches!(usage.report(&limited("user:bob@example.com")), Err(UsageError::Busy)));
+    assert_eq!(usage.report(&limited("user:ada@example.com")).unwrap()[0].figures.calls, 2);
+    assert_eq!(usage.report(&by(&[])).unwrap()[0].figures.calls, 5);
+    drop(turn);
+    for _ in 0..2 {
+        assert_eq!(usage.report(&limited("user:bob@example.com")).unwrap()[0].figures.calls, 2);
+    }
 }

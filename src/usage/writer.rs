@@ -101,9 +101,7 @@ impl Writer {
 
     /// Works until it is told to stop.
     pub(super) fn run(mut self) {
-        if let Err(error) = self.open() {
-            log::error!("usage records: {error}; trying again");
-        }
+        self.try_open();
         loop {
             let wake_at = self.prune_at.min(self.last_used_at);
             let wake_at = self.backfill_at.map_or(wake_at, |backfill_at| backfill_at.min(wake_at));
@@ -134,28 +132,55 @@ impl Writer {
                 self.last_used_at = Instant::now() + LAST_USED_INTERVAL;
             }
         }
-        self.pending.extend(self.shared.inbox.close());
-        if !self.write() {
-            log::error!("{} usage records are lost", self.pending.len());
+        let last = self.shared.inbox.close();
+        // A batch that failed is tried as it was: should it be on disk all the same, it must not be there by half twice.
+        if self.failed {
+            self.write_batch();
+        }
+        if !self.failed {
+            self.pending.extend(last);
+            self.pending.sort_by_key(|record| record.at);
+            self.write_batch();
+        }
+        if self.failed {
+            log::error!("{} usage records are lost", self.shared.taken.load(Ordering::Acquire));
         }
         self.write_last_used();
         self.close();
     }
 
-    /// Puts all pending records on disk. When that fails they stay, and are tried again.
+    /// Opens the file at the start; until that succeeds nothing can be accounted for.
+    fn try_open(&mut self) {
+        if let Err(error) = self.open() {
+            log::error!("usage records can not be written: {error}; trying again");
+            self.close();
+            self.shared.failing.store(true, Ordering::Release);
+            self.write_at = Some(Instant::now() + RETRY_INTERVAL);
+        }
+    }
+
+    /// Puts all records that came until now on disk. When that fails they stay, and are tried again.
     fn write(&mut self) -> bool {
         // A batch that failed stays as it is, so that a commit which reached the disk all the same is written over
-        // with the same keys; newcomers wait for the next one.
-        if !self.failed {
-            self.pending.extend(self.shared.inbox.take());
-            self.pending.sort_by_key(|record| record.at);
+        // with the same keys; newcomers are the next one.
+        if self.failed && !self.write_batch() {
+            return false;
         }
+        self.pending.extend(self.shared.inbox.take());
+        self.pending.sort_by_key(|record| record.at);
+        self.write_batch()
+    }
+
+    fn write_batch(&mut self) -> bool {
         let result = self.try_write();
-        self.failed = result.is_err();
+        let failed_before = std::mem::replace(&mut self.failed, result.is_err());
         self.shared.failing.store(self.failed, Ordering::Release);
         match result {
             Ok(()) => {
-                self.shared.taken.fetch_sub(self.pending.len(), Ordering::AcqRel);
+                if failed_before {
+                    log::info!("usage records can be written again");
+                }
+                self.shared.give_back(&self.pending);
                 self.pending.clear();
                 self.pending.shrink_to(MAX_BATCH);
                 self.write_at = None;
@@ -165,7 +190,8 @@ impl Writer {
                 log::error!("usage records can not be written: {error}; trying again");
                 // After one failed write redb refuses everything until it is opened again.
                 self.close();
-                self.write_at = (!self.pending.is_empty()).then(|| Instant::now() + RETRY_INTERVAL);
+                // Also when nothing waits: calls may be refused until a write has succeeded.
+                self.write_at = Some(Instant::now() + RETRY_INTERVAL);
                 false
             }
         }
@@ -381,7 +407,7 @@ impl Writer {
     fn open(&mut self) -> Result<(), StoreError> {
         let path = &self.shared.path;
         if self.shared.database.read().unwrap_or_else(PoisonError::into_inner).is_some() {
-            return Ok(());
+            return self.read_last_used();
         }
         let database = open_database(path, CACHE_BYTES, false, |transaction| {
             transaction.open_table(RECORDS)?;

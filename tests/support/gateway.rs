@@ -67,7 +67,8 @@ impl Home {
         self.dir.join(name)
     }
 
-    /// The gateway; in a folder with a file `clock` the one whose clock is moved by the milliseconds in it.
+    /// The gateway, or the one that `GATEWAY_TEST_BINARY` names; in a folder with a file `clock` the one whose clock is
+    /// moved by the milliseconds in it.
     fn command(&self) -> Command {
         let clock = self.path("clock");
         match std::env::var_os("GATEWAY_TEST_CLOCK_BINARY") {
@@ -76,7 +77,10 @@ impl Home {
                 command.env("GATEWAY_TEST_CLOCK", clock);
                 command
             }
-            _ => Command::new(env!("CARGO_BIN_EXE_gateway")),
+            _ => match std::env::var_os("GATEWAY_TEST_BINARY") {
+                Some(binary) => Command::new(binary),
+                None => Command::new(env!("CARGO_BIN_EXE_gateway")),
+            },
         }
     }
 

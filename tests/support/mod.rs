@@ -6,6 +6,7 @@
 pub mod client;
 pub mod gateway;
 pub mod issuers;
+pub mod ledger;
 pub mod provider;
 pub mod sse;
 pub mod vectors;
