@@ -270,6 +270,19 @@ impl Store {
         waiter.wait(None).unwrap_or(Err(CommitError::Disk))
     }
 
+    /// Whether the writer answers in time, whatever it has to say of its disk. A change that holds nothing passes through
+    /// it and leaves no trace. Blocks its thread: not for a worker.
+    pub fn answers(&self, patience: Duration) -> bool {
+        let Some(jobs) = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            // Closed, which is how it ends.
+            return true;
+        };
+        let (answer, waiter) = handoff();
+        let sent = jobs.try_send(Job { change: Change::default(), answer });
+        drop(jobs);
+        sent.is_ok() && waiter.wait(Some(patience)).is_ok()
+    }
+
     /// Waits until the revision is past `seen`, at most that long, and returns the present one. Blocks its thread:
     /// for a thread of its own, not for a coroutine.
     pub fn wait_for_revision(&self, seen: u64, timeout: Duration) -> u64 {
