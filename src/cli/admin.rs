@@ -8,8 +8,8 @@ use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
 use super::{
-    apply, audit, budget, catalogue, clock, config_file, explain, export, grant, model, provider, settings,
-    team, token, usage, user, virtual_account,
+    apply, audit, backup, budget, catalogue, clock, config_file, explain, export, grant, model, provider,
+    settings, team, token, usage, user, virtual_account,
 };
 
 /// Administer a gateway: people, applications, provider accounts, who may use what, and what was used.
@@ -79,6 +79,8 @@ enum Noun {
     Export(export::Export),
     Explain(explain::Explain),
     Audit(audit::Audit),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
 }
 
 /// What every verb works with.
@@ -140,6 +142,14 @@ impl Admin {
             Noun::Export(verb) => verb.run(&open),
             Noun::Explain(verb) => verb.run(&open),
             Noun::Audit(noun) => noun.run(&open),
+            Noun::Backup(verb) => verb.run(&open),
+            Noun::Restore(_) if self.url.is_some() => {
+                let message = "A backup is restored on the gateway's host: 'restore' takes no --url.";
+                Err(Failure::Usage(message.to_owned()))
+            }
+            Noun::Restore(verb) => {
+                verb.run(output, &config_file::load(self.config.as_deref(), self.data_dir.as_deref())?)
+            }
         }
     }
 }

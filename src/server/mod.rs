@@ -26,7 +26,7 @@ use crate::config::{Config, Network};
 use crate::http::{BodyBudget, Limits};
 use crate::limits::Limits as CallLimits;
 use crate::logging;
-use crate::manage::{AuditDesk, Manage};
+use crate::manage::{AuditDesk, BackupDesk, Manage};
 use crate::metrics::Metrics;
 use crate::net::{Cut, Watcher};
 use crate::ops;
@@ -216,6 +216,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         usage: Arc::clone(&usage) as Arc<dyn UsageReader>,
         limits: Arc::clone(&call_limits),
         audit: AuditDesk::default(),
+        backups: BackupDesk::default(),
         trial: None,
     };
     let gateway = Arc::new(Gateway {

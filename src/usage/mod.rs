@@ -2,6 +2,7 @@
 //! A writer of its own puts records into `usage.redb` in batches; a crash loses at most one flush interval.
 
 mod aggregate;
+mod copy;
 mod export;
 mod figures;
 mod group;
@@ -19,6 +20,7 @@ mod aggregate_tests;
 #[cfg(test)]
 mod tests;
 
+pub use copy::{USAGE_FILE, USAGE_TABLES};
 pub use export::{ExportCursor, ExportPage};
 pub use figures::Figures;
 pub use report::{GroupKey, MAX_KEYS, ReportFilter, ReportRow, UsageFile, UsageReader};
@@ -36,6 +38,7 @@ use crate::clock::UnixMillis;
 use crate::config;
 use crate::domain::UsageRecord;
 use crate::id::TokenId;
+use crate::store::copy::DatabaseCopy;
 use crate::store::{NoAnswer, StoreError, handoff};
 use inbox::Inbox;
 use last_used::LastUsed;
@@ -140,7 +143,7 @@ impl Usage {
     /// records queue up within their bound.
     pub fn start(data_dir: &Path, config: &config::Usage) -> Self {
         let shared = Arc::new(Shared {
-            path: data_dir.join("usage.redb"),
+            path: data_dir.join(USAGE_FILE),
             max_records: config.max_queued_records,
             taken: AtomicUsize::new(0),
             inbox: Inbox::default(),
@@ -242,6 +245,13 @@ impl Drop for Usage {
 impl UsageReader for Usage {
     fn last_used(&self, token: &TokenId) -> Option<UnixMillis> {
         self.shared.last_used.get(token)
+    }
+
+    fn copy(&self) -> Result<Option<DatabaseCopy>, UsageError> {
+        // What was settled before is in it.
+        self.flush(REPORT_FLUSH_TIMEOUT)?;
+        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        copy::begin(&self.shared.path, database.as_ref().ok_or(UsageError::Unavailable)?).map(Some)
     }
 
     /// Reads on a thread of its own.

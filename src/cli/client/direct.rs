@@ -10,7 +10,7 @@ use crate::cli::failure::Failure;
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::domain::Principal;
-use crate::manage::{AuditDesk, Manage};
+use crate::manage::{AuditDesk, BackupDesk, Manage};
 use crate::store::{Demo, Options, Store, StoreError, data_dir};
 use crate::usage::UsageFile;
 
@@ -46,6 +46,7 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         usage,
         limits: Arc::default(),
         audit: AuditDesk::default(),
+        backups: BackupDesk::default(),
         trial: None,
     };
     let principal = Principal::LocalAdministrator { uid: rustix::process::geteuid().as_raw() };
@@ -102,7 +103,7 @@ impl Transport for DirectTransport {
             message: failure.message().to_string(),
         };
         while let Some(piece) = rest.next(&self.manage, &self.principal).map_err(broken)? {
-            sink(piece.as_bytes())?;
+            sink(&piece)?;
         }
         Ok(())
     }
