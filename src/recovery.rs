@@ -1,9 +1,9 @@
 //! A backup becomes a data folder again.
 
 use std::fmt;
-use std::fs::File;
-use std::io::BufReader;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -20,8 +20,12 @@ use crate::usage::{USAGE_FILE, USAGE_TABLES};
 
 /// What a backup can hold: databases and their tables. A new one is added here and in `Manage::backup`.
 const PARTS: &[(&str, &[&dyn CopiedTable])] = &[(STATE_FILE, STATE_TABLES), (USAGE_FILE, USAGE_TABLES)];
+const RESTORE_ACTION: &str = "backup.restore";
 /// What may be in a data folder that counts as empty: nothing of it is state.
 const HARMLESS: [&str; 6] = ["lock", "ballast", "admin.sock", KEY_FILE, "restore.new", "lost+found"];
+/// The audit entry of a restore that was made without the master key, until there is one to chain it with.
+const NOTE_FILE: &str = "restored.json";
+const MAX_NOTE_BYTES: u64 = 64 * 1024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Why a backup was not restored. Nothing in the data folder has changed then.
@@ -267,7 +271,12 @@ pub fn restore(
             return Err(error);
         }
     };
-    let mut old: Vec<String> = there.into_iter().filter(|name| is_database(name)).collect();
+    if !verified_with_key {
+        write_note(&staging.join(NOTE_FILE), &summary.header)?;
+        new.push(NOTE_FILE.to_owned());
+    }
+    let goes = |name: &String| is_database(name) || name == NOTE_FILE;
+    let mut old: Vec<String> = there.into_iter().filter(goes).collect();
     let own_key = data_dir.join(KEY_FILE);
     if let Some(hex) = backup_key.filter(|_| configured.is_none()) {
         let present = data_dir::find_master_key(data_dir, None).ok().flatten();
@@ -289,6 +298,33 @@ pub fn restore(
         let _ = std::fs::remove_dir(&aside);
     }
     Ok(Restored { summary, aside: has_old.then_some(aside), verified_with_key })
+}
+
+fn write_note(path: &Path, header: &Header) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io { path: path.to_owned(), source };
+    let text = serde_json::to_vec(&entry(header)).map_err(|error| failed(error.into()))?;
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+/// Puts a restore that was made without the master key into the audit log, once the store is open. What can not be done
+/// is logged and done the next time.
+pub fn record_restore(store: &Store, data_dir: &Path) {
+    let path = data_dir.join(NOTE_FILE);
+    let Ok(file) = File::open(&path) else { return };
+    let mut text = String::new();
+    let read = file.take(MAX_NOTE_BYTES).read_to_string(&mut text);
+    let entry = read.ok().and_then(|_| serde_json::from_str::<AuditEntry>(&text).ok());
+    let Some(entry) = entry.filter(|entry| entry.action == RESTORE_ACTION) else {
+        log::error!("{} can not be read; the restore that it is of is not in the audit log", path.display());
+        return;
+    };
+    if store.commit(Change { writes: Vec::new(), audit: vec![entry] }).is_err() {
+        log::error!("a restore could not be put into the audit log; the next start tries again");
+    } else if let Err(error) = std::fs::remove_file(&path) {
+        log::warn!("{} can not be removed: {error}", path.display());
+    }
 }
 
 /// What is in the folder and is not harmless, in order.
@@ -376,7 +412,7 @@ fn entry(header: &Header) -> AuditEntry {
         source: AuditSource::Socket,
         refused: None,
         count: 1,
-        action: "backup.restore".to_owned(),
+        action: RESTORE_ACTION.to_owned(),
         resource: "backup".to_owned(),
         before: Value::Null,
         after: json!({"madeAt": header.at, "revision": header.revision}),

@@ -166,6 +166,13 @@ fn a_restore_refuses_what_would_lose_something() {
     std::fs::copy(home.data_dir().join("master.key"), empty.data_dir().join("master.key")).unwrap();
     let restored = empty.serve();
     assert!(restored.admin_ok(&["user", "list"]).contains("ada@example.com"));
+    // The restore is in the audit log as soon as there is a key to chain it with, once.
+    let log = restored.admin_ok(&["audit", "list", "--action", "backup.restore"]);
+    assert_eq!(log.matches("backup.restore").count(), 1, "{log}");
+    let restored = restored.stop().serve();
+    let log = restored.admin_ok(&["audit", "list", "--action", "backup.restore"]);
+    assert_eq!(log.matches("backup.restore").count(), 1, "{log}");
+    assert_eq!(restored.admin_json(&["audit", "verify"])["ok"], true);
 }
 
 #[test]

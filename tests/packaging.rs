@@ -27,7 +27,8 @@ fn exposed(text: &str) -> BTreeMap<String, BTreeSet<String>> {
         }
         let Some((series, _)) = line.rsplit_once(' ').filter(|_| !line.starts_with('#')) else { continue };
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-        let labels = labels.split(',').filter_map(|label| label.split_once("=\"")).map(|(name, _)| name.to_owned());
+        let labels =
+            labels.split(',').filter_map(|label| label.split_once("=\"")).map(|(name, _)| name.to_owned());
         found.entry(name.to_owned()).or_default().extend(labels);
     }
     found
@@ -90,7 +91,10 @@ fn alerts_and_dashboard_name_metrics_and_labels_that_there_are() {
         for member in ["alert", "expr"] {
             assert!(rule[member].is_string(), "{rule}");
         }
-        assert!(rule["labels"]["severity"].is_string() && rule["annotations"]["summary"].is_string(), "{rule}");
+        assert!(
+            rule["labels"]["severity"].is_string() && rule["annotations"]["summary"].is_string(),
+            "{rule}"
+        );
     }
     let dashboard: Value = serde_json::from_str(&read("grafana-dashboard.json")).unwrap();
     for (file, document, least) in [("alerts", &alerts, 10), ("dashboard", &dashboard, 15)] {
@@ -103,7 +107,9 @@ fn alerts_and_dashboard_name_metrics_and_labels_that_there_are() {
             let mut there = BTreeSet::new();
             for name in names {
                 let known = metrics.get(&name);
-                there.extend(known.unwrap_or_else(|| panic!("{file}: there is no {name}: {expression}")).clone());
+                there.extend(
+                    known.unwrap_or_else(|| panic!("{file}: there is no {name}: {expression}")).clone(),
+                );
             }
             for label in labels {
                 assert!(there.contains(&label), "{file}: no label {label} in {there:?}: {expression}");

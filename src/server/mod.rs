@@ -30,6 +30,7 @@ use crate::manage::{AuditDesk, BackupDesk, Manage};
 use crate::metrics::Metrics;
 use crate::net::{Cut, Watcher};
 use crate::ops;
+use crate::recovery;
 use crate::relay::{Calls, Relay};
 use crate::store::{self, Demo, Store, StoreError, data_dir};
 use crate::upstream::{EgressPolicy, Issuers, Upstreams};
@@ -170,6 +171,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
     let master_key = data_dir::load_master_key(data, config.store.master_key_file.as_deref())?;
     let options = store::Options { demo: if demo { Demo::Yes } else { Demo::No } };
     let store = Arc::new(Store::open(data, master_key, options)?);
+    recovery::record_restore(&store, data);
     let usage = Arc::new(Usage::start(data, &config.usage));
     let tls = tls::load(&config.server)?.map(ArcSwap::from);
 

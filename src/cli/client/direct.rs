@@ -11,6 +11,7 @@ use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::domain::Principal;
 use crate::manage::{AuditDesk, BackupDesk, Manage};
+use crate::recovery;
 use crate::store::{Demo, Options, Store, StoreError, data_dir};
 use crate::usage::UsageFile;
 
@@ -37,6 +38,7 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         Err(StoreError::Locked(_)) => return Err(ClientError::Locked(folder.clone())),
         Err(error) => return Err(ClientError::Store(error.to_string())),
     };
+    recovery::record_restore(&store, folder);
     let usage = Arc::new(UsageFile::new(folder));
     let manage = Manage {
         store,
