@@ -3,9 +3,12 @@
 //! A full pipe would block the worker that logs, and with it every connection of that worker. So whoever logs
 //! only puts a finished line in the queue; with no room left the line is dropped and counted.
 
+mod journal;
+
 use std::fmt::{self, Write};
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,12 +36,18 @@ pub fn dropped_lines() -> u64 {
 
 /// Starts the writer thread and makes `log`'s macros write to it.
 pub fn start(config: &config::Log) -> LogHandle {
-    let (front, handle) = start_with(config, |level, target, text| {
+    let to_journal = journal::is_standard_error();
+    let (front, handle) = start_with(config, move |level, target, text| {
+        if to_journal {
+            // Nothing can be done when the journal is gone.
+            let _ = std::io::stderr().lock().write_all(journal::line(level, target, text).as_bytes());
+            return;
+        }
         static LOGGER: OnceLock<SimpleLogger> = OnceLock::new();
         let logger = LOGGER.get_or_init(|| SimpleLogger::new().with_utc_timestamps());
         logger.log(&Record::builder().level(level).target(target).args(format_args!("{text}")).build());
     });
-    let level = front.level;
+    let level = filter(config.level);
     // Of two loggers in one process the first stays.
     if log::set_boxed_logger(Box::new(front)).is_ok() {
         log::set_max_level(level);
@@ -47,17 +56,26 @@ pub fn start(config: &config::Log) -> LogHandle {
     handle
 }
 
+/// Logs more or less from now on.
+pub fn set_level(level: LogLevel) {
+    if let Some(shared) = SHARED.get() {
+        shared.set_level(filter(level));
+        log::set_max_level(filter(level));
+    }
+}
+
 fn start_with(
     config: &config::Log,
     print: impl Fn(Level, &str, &str) + Send + 'static,
 ) -> (Front, LogHandle) {
     let (sender, receiver) = sync_channel(config.max_queued_lines);
     let shared = Arc::new(Shared::default());
+    shared.set_level(filter(config.level));
     let writer = Writer { receiver, shared: Arc::clone(&shared), print, reported: 0, quiet_until: None };
     let spawned = std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.run());
     // Without the thread the queue has no reader: every line is dropped and counted.
     drop(spawned);
-    (Front { sender, level: filter(config.level), shared: Arc::clone(&shared) }, LogHandle { shared })
+    (Front { sender, shared: Arc::clone(&shared) }, LogHandle { shared })
 }
 
 fn filter(level: LogLevel) -> LevelFilter {
@@ -94,6 +112,19 @@ struct Shared {
     dropped: AtomicU64,
     written: Mutex<u64>,
     progress: Condvar,
+    /// A `LevelFilter` as a number.
+    level: AtomicUsize,
+}
+
+impl Shared {
+    fn set_level(&self, level: LevelFilter) {
+        self.level.store(level as usize, Ordering::Relaxed);
+    }
+
+    fn level(&self) -> LevelFilter {
+        let number = self.level.load(Ordering::Relaxed);
+        LevelFilter::iter().find(|level| *level as usize == number).unwrap_or(LevelFilter::Info)
+    }
 }
 
 struct Line {
@@ -107,14 +138,14 @@ struct Line {
 struct Front {
     // Boxed, for the queue's slots are allocated up front.
     sender: SyncSender<Box<Line>>,
-    level: LevelFilter,
     shared: Arc<Shared>,
 }
 
 impl Log for Front {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let quiet = QUIET_TARGETS.iter().any(|name| is_of(metadata.target(), name));
-        let limit = if quiet { self.level.min(LevelFilter::Warn) } else { self.level };
+        let level = self.shared.level();
+        let limit = if quiet { level.min(LevelFilter::Warn) } else { level };
         metadata.level() <= limit
     }
 
@@ -280,6 +311,20 @@ mod tests {
             assert!(!at(Level::Warn, quiet, LogLevel::Error), "{quiet}");
         }
         assert!(at(Level::Info, "mayor", LogLevel::Info));
+    }
+
+    #[test]
+    fn the_level_can_change_while_it_runs() {
+        let (front, ..) = open(&config::Log::default());
+        let shows = |level| front.enabled(&Metadata::builder().level(level).target("gateway").build());
+        assert!(shows(Level::Info) && !shows(Level::Debug));
+        for level in LevelFilter::iter() {
+            front.shared.set_level(level);
+            assert_eq!(front.shared.level(), level);
+        }
+        assert!(shows(Level::Trace));
+        front.shared.set_level(LevelFilter::Error);
+        assert!(!shows(Level::Warn));
     }
 
     #[test]

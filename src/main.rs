@@ -2,6 +2,7 @@
 //! ARCHITECTURE.md is the map.
 
 mod api;
+mod archive;
 mod authn;
 mod authz;
 mod catalog;
@@ -20,6 +21,7 @@ mod metrics;
 mod net;
 mod ops;
 mod prices;
+mod recovery;
 mod relay;
 mod request_log;
 mod seal;

@@ -36,6 +36,8 @@ impl std::fmt::Display for SealError {
 
 /// The key that seals every stored credential.
 pub struct MasterKey {
+    /// The key itself, for a backup that is to hold it. The two keys made of it open all that it opens.
+    bytes: Zeroizing<[u8; 32]>,
     cipher: XChaCha20Poly1305,
     id: String,
     audit_key: Zeroizing<[u8; 32]>,
@@ -63,6 +65,7 @@ impl MasterKey {
         let sealing = Zeroizing::new(blake3::derive_key("gateway 2026 sealing key v1", bytes));
         let check = blake3::derive_key("gateway 2026 master key id v1", bytes);
         Self {
+            bytes: Zeroizing::new(*bytes),
             cipher: XChaCha20Poly1305::new(sealing.as_slice().into()),
             id: check.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
             audit_key: Zeroizing::new(blake3::derive_key("gateway 2026 audit chain v1", bytes)),
@@ -72,6 +75,18 @@ impl MasterKey {
     /// 16 hex digits that tell one master key from another and reveal nothing about it.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The key as 64 hex digits, as its file holds them.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        // Room for the line end of a file too: a text that grows leaves a copy behind.
+        let mut text = Zeroizing::new(String::with_capacity(2 * self.bytes.len() + 1));
+        for byte in self.bytes.iter() {
+            for digit in [byte >> 4, byte & 15] {
+                text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+            }
+        }
+        text
     }
 
     /// The key of the audit chain.

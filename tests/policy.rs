@@ -169,6 +169,7 @@ const ROWS: &[&str] = &[
     "GET /explain | another on other",
     "GET /audit",
     "GET /audit/verify",
+    "GET /backup",
     "POST chat/completions | main/m",
     "POST chat/completions | main/n",
     "POST chat/completions | other/m",
@@ -621,6 +622,10 @@ impl Stage {
         let response = client.request(method, &format!("{API}{path}"), token, &text);
         if response.status >= 400 {
             assert!(response.json()["message"].is_string(), "{row} as {who}: {}", response.text());
+        }
+        if template == "/backup" && response.status == 200 {
+            assert!(response.body.starts_with(b"gateway backup 1\n"), "{row} as {who}");
+            return "200".to_owned();
         }
         if template == "/usage/export" && response.status == 200 {
             let text = response.text();

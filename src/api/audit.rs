@@ -73,7 +73,8 @@ pub fn refused(
     template: &str,
     why: &Failure,
 ) {
-    let is_change = request.method != "GET" || mints_when_read(template);
+    // A backup changes nothing, and yet is everything.
+    let is_change = request.method != "GET" || mints_when_read(template) || template == "/backup";
     let Some(principal) = principal.filter(|_| is_change) else { return };
     let path = request.path.strip_prefix(PREFIX).unwrap_or_default();
     let named: Vec<&str> = template

@@ -3,6 +3,7 @@
 mod account;
 mod apply;
 mod audit;
+mod backup;
 mod catalogue;
 mod collaborator;
 mod directory;
@@ -31,13 +32,12 @@ use serde_json::{Value, json};
 
 use crate::domain::Principal;
 use crate::failure::{Dialect, Failure};
-use crate::manage::{Listing, Manage, Page};
+use crate::manage::{Backup, Listing, Manage, Page};
 use crate::manifest::fields;
 
 use fields::Fields;
 use query::{Query, percent_decode};
 
-pub use usage::Rest;
 pub use usage_record::cell as csv_cell;
 pub use virtual_token::mints_when_read;
 
@@ -57,8 +57,36 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
+/// A long answer that goes on.
+#[derive(Debug)]
+pub enum Rest {
+    /// Usage records.
+    Usage(Box<usage::Rest>),
+    /// A backup; `None` at its end.
+    Backup(Option<Box<Backup>>),
+}
+
+impl Rest {
+    /// The next piece, which may be empty; `None` at the end. Whether the principal may have it is decided anew each time.
+    ///
+    /// # Errors
+    /// When access was taken away meanwhile, or the disk refuses: what came so far is worth nothing then.
+    pub fn next(&mut self, manage: &Manage, principal: &Principal) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Usage(rest) => Ok(rest.next(manage, principal)?.map(String::into_bytes)),
+            Self::Backup(rest) => {
+                let Some(backup) = rest.take() else { return Ok(None) };
+                let next = manage.backup_piece(principal, *backup)?;
+                Ok(next.map(|(piece, backup)| {
+                    *rest = Some(Box::new(backup));
+                    piece
+                }))
+            }
+        }
+    }
+}
+
 /// An answer.
-#[derive(Clone)]
 pub struct Response {
     /// HTTP status.
     pub status: u16,
@@ -248,6 +276,7 @@ routes! {
     "/usage/export", "GET": "GET" Export usage::export;
     "/logs", "GET": "GET" Person logs::list_all;
     "/logs/{request_id}", "GET": "GET" Person logs::show;
+    "/backup", "GET": "GET" Export backup::create;
 }
 
 /// Answers one request of the management API. `None` is a caller without a token, or with a bad one.
@@ -299,7 +328,8 @@ fn dispatch(manage: &Manage, principal: Option<&Principal>, request: &Request) -
             let refused =
                 |failure: &Failure| audit::refused(manage, Some(principal), request, route.path, failure);
             let Export { content_type, first, rest } = export.inspect_err(refused)?;
-            return Ok(Response { content_type, rest: Some(rest), ..whole(first, false) });
+            let no_store = matches!(rest, Rest::Backup(_));
+            return Ok(Response { content_type, rest: Some(rest), ..whole(first, no_store) });
         }
     };
     let Answer { body, no_store } =

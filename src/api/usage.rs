@@ -153,5 +153,6 @@ pub fn export(call: &Call, principal: &Principal) -> Result<Export> {
     let filter = filter(call)?;
     let page = call.manage.usage_export(principal, &filter, None)?;
     first.push_str(&lines(&page, format));
-    Ok(Export { content_type, first, rest: Rest { filter, format, next: page.next } })
+    let rest = Rest { filter, format, next: page.next };
+    Ok(Export { content_type, first, rest: super::Rest::Usage(Box::new(rest)) })
 }

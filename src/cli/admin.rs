@@ -8,7 +8,7 @@ use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
 use super::{
-    apply, audit, budget, catalogue, clock, config_file, explain, export, grant, logs, model, provider,
+    apply, audit, backup, budget, catalogue, clock, config_file, explain, export, grant, logs, model, provider,
     settings, team, token, usage, user, virtual_account,
 };
 
@@ -80,6 +80,8 @@ enum Noun {
     Export(export::Export),
     Explain(explain::Explain),
     Audit(audit::Audit),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
 }
 
 /// What every verb works with.
@@ -142,6 +144,14 @@ impl Admin {
             Noun::Export(verb) => verb.run(&open),
             Noun::Explain(verb) => verb.run(&open),
             Noun::Audit(noun) => noun.run(&open),
+            Noun::Backup(verb) => verb.run(&open),
+            Noun::Restore(_) if self.url.is_some() => {
+                let message = "A backup is restored on the gateway's host: 'restore' takes no --url.";
+                Err(Failure::Usage(message.to_owned()))
+            }
+            Noun::Restore(verb) => {
+                verb.run(output, &config_file::load(self.config.as_deref(), self.data_dir.as_deref())?)
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ mod admin;
 mod apply;
 mod arguments;
 mod audit;
+mod backup;
 mod budget;
 mod catalogue;
 mod check_config;

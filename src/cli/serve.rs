@@ -8,6 +8,7 @@ use argh::FromArgs;
 use super::config_file;
 use super::failure::Failure;
 use super::output::Output;
+use crate::config::Config;
 
 /// Run the gateway in the foreground, until SIGTERM or Ctrl-C.
 #[derive(FromArgs)]
@@ -18,7 +19,7 @@ use super::output::Output;
     example = "Try it with no configuration, no provider and no network:\n    {command_name} --demo",
     example = "Run it with a configuration file:\n    {command_name} --config /etc/gateway/config.toml",
     note = "It prints one line on standard error when it is ready: listening on http://ADDRESS.",
-    note = "A first signal lets calls in flight finish, a second one ends them. SIGHUP reads the TLS files again."
+    note = "A first signal lets calls in flight finish, a second one ends them. SIGHUP reads the TLS files and log.level again."
 )]
 pub struct Serve {
     /// configuration file (default: $GATEWAY_CONFIG, else /etc/gateway/config.toml if there is one, else
@@ -41,8 +42,16 @@ impl Serve {
     pub fn run(self, output: &Output) -> ExitCode {
         match self.prepare() {
             Ok(config) => {
-                let temporary = (self.demo && self.data_dir.is_none()).then(|| config.store.data_dir.clone());
-                let code = crate::server::run(config, self.demo);
+                let temporary_store = self.demo && self.data_dir.is_none();
+                let temporary = temporary_store.then(|| config.store.data_dir.clone());
+                let store = config.store.clone();
+                let reread = move || {
+                    let read = config_file::load(self.config.as_deref(), self.data_dir.as_deref());
+                    let fresh = read.map_err(|failure| failure.to_string())?;
+                    // The folder of a demo is made up anew each time it is read.
+                    Ok(if temporary_store { Config { store: store.clone(), ..fresh } } else { fresh })
+                };
+                let code = crate::server::run(config, self.demo, &reread);
                 // Nothing of a demo in a folder of its own is worth keeping; a failure leaves a folder in /tmp.
                 temporary.map(std::fs::remove_dir_all);
                 code
@@ -51,7 +60,7 @@ impl Serve {
         }
     }
 
-    fn prepare(&self) -> Result<crate::config::Config, Failure> {
+    fn prepare(&self) -> Result<Config, Failure> {
         let mut config = config_file::load(self.config.as_deref(), self.data_dir.as_deref())?;
         if self.demo && self.data_dir.is_none() {
             // A demo never touches the store of a real gateway: a new folder each time, unless one is named.

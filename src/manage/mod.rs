@@ -9,6 +9,7 @@ mod account;
 mod account_settings;
 mod apply;
 mod audit;
+mod backup;
 mod build;
 mod build_account;
 mod catalogue;
@@ -35,6 +36,7 @@ pub use access_diff::{AccessDiff, AccessLine};
 pub use account::{AccountChange, AccountView, OfferedModel};
 pub use apply::{Applied, Effect, MAX_DOCUMENTS, Manner, Outcome, Shown};
 pub use audit::{Attempt, AuditDesk, AuditVerdict};
+pub use backup::{Backup, BackupDesk};
 pub use catalogue::CatalogueView;
 pub use collaborator::SharedResource;
 pub use directory::{HeldRole, Membership, TEAM_MANAGER, VirtualAccountFilter};
@@ -89,6 +91,8 @@ pub struct Manage {
     pub limits: Arc<Limits>,
     /// Refused attempts on their way to the audit log.
     pub audit: AuditDesk,
+    /// Backups under way.
+    pub backups: BackupDesk,
     /// Changes are only tried: what they would do to access is kept here, and nothing is done.
     pub trial: Option<Mutex<AccessDiff>>,
 }
@@ -219,6 +223,7 @@ impl Manage {
             request_log: Arc::clone(&self.request_log),
             limits: Arc::clone(&self.limits),
             audit: AuditDesk::default(),
+            backups: BackupDesk::default(),
             trial: Some(Mutex::default()),
         };
         let answer = operation(&trial)?;

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use may::io::{CoIo, WaitIo, WaitIoWaker};
 
+use super::pulse::Pulse;
+
 /// What wakes the coroutine that waits on one socket.
 pub(super) struct Waker {
     waker: WaitIoWaker,
@@ -41,9 +43,23 @@ impl Waker {
 struct Bell {
     waiting: Arc<Mutex<Vec<Arc<Waker>>>>,
     rope: UnixStream,
+    pulse: Arc<Pulse>,
 }
 
 static BELLS: OnceLock<Vec<Bell>> = OnceLock::new();
+
+/// Wakes the coroutine of every worker for a sign of life.
+pub(super) fn ring_all() {
+    for bell in BELLS.get().into_iter().flatten() {
+        // A full pipe is rung already.
+        let _ = (&bell.rope).write(&[0]);
+    }
+}
+
+/// What each worker answered.
+pub(super) fn pulses() -> impl Iterator<Item = &'static Pulse> {
+    BELLS.get().into_iter().flatten().map(|bell| bell.pulse.as_ref())
+}
 
 /// Starts one waking coroutine a worker, once a process.
 pub(super) fn start() -> io::Result<()> {
@@ -71,6 +87,8 @@ fn bell(worker: usize, workers: usize) -> io::Result<Bell> {
     listening.set_nonblocking(true)?;
     let waiting = Arc::new(Mutex::new(Vec::<Arc<Waker>>::new()));
     let called = Arc::clone(&waiting);
+    let pulse = Arc::new(Pulse::default());
+    let beating = Arc::clone(&pulse);
     let io = CoIo::new(listening).map_err(|error| io::Error::other(error.to_string()))?;
     let _ = may::go!(move || {
         loop {
@@ -83,11 +101,12 @@ fn bell(worker: usize, workers: usize) -> io::Result<Bell> {
                 }
                 Err(_) => continue,
             }
+            beating.beat();
             let all = std::mem::take(&mut *called.lock().unwrap_or_else(PoisonError::into_inner));
             for waker in all {
                 waker.waker.wakeup();
             }
         }
     });
-    Ok(Bell { waiting, rope })
+    Ok(Bell { waiting, rope, pulse })
 }

@@ -5,6 +5,7 @@
 //! deadline has passed, when the caller has gone, or when somebody cut the call.
 
 mod alarm;
+pub mod pulse;
 mod socket;
 mod transport;
 mod watch;

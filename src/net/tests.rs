@@ -217,3 +217,35 @@ fn overflow() {
     let _ = wait.recv_timeout(PATIENCE);
     drop(caller);
 }
+
+#[test]
+fn a_worker_that_is_stuck_gives_no_sign_of_life() {
+    use super::pulse;
+    runtime();
+    let _watcher = Watcher::start().unwrap();
+    let all_answer = || {
+        let deadline = Instant::now() + PATIENCE;
+        let round = pulse::ask();
+        while pulse::silent(round) > 0 {
+            assert!(Instant::now() < deadline, "{} workers are silent", pulse::silent(round));
+            std::thread::yield_now();
+        }
+    };
+    all_answer();
+    let (begun, began) = channel::<()>();
+    let (release, gate) = channel::<()>();
+    let _ = may::go!(move || {
+        begun.send(()).unwrap();
+        // This blocks the worker, which is what must never be.
+        let _ = gate.recv();
+    });
+    began.recv().unwrap();
+    let round = pulse::ask();
+    let deadline = Instant::now() + PATIENCE;
+    while pulse::silent(round) != 1 {
+        assert!(Instant::now() < deadline, "{} workers are silent", pulse::silent(round));
+        std::thread::yield_now();
+    }
+    drop(release);
+    all_answer();
+}

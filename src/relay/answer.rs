@@ -107,7 +107,7 @@ impl Answer<'_> {
         connection: &mut Connection,
         lines: &[(&str, &str)],
         first: String,
-        mut more: impl FnMut() -> Result<Option<String>, ()>,
+        mut more: impl FnMut() -> Result<Option<Vec<u8>>, ()>,
         idle_timeout_ms: u64,
     ) -> After {
         let mut head = self.begin(200);
@@ -123,15 +123,15 @@ impl Answer<'_> {
         if self.head.method == "HEAD" {
             return after;
         }
-        let mut piece = first;
+        let mut piece = first.into_bytes();
         loop {
             let size = format!("{:x}\r\n", piece.len());
             connection.watch().arm(idle_timeout_ms);
             let written = match framing {
                 // An empty chunk would be the end.
                 _ if piece.is_empty() => Ok(()),
-                Framing::Chunked => connection.write(&[size.as_bytes(), piece.as_bytes(), b"\r\n"]),
-                _ => connection.write(&[piece.as_bytes()]),
+                Framing::Chunked => connection.write(&[size.as_bytes(), &piece, b"\r\n"]),
+                _ => connection.write(&[&piece]),
             };
             // The disk has no deadline.
             connection.watch().disarm();

@@ -248,7 +248,7 @@ fn management(
     if let (Some(mut rest), Some(principal)) = (response.rest, &principal) {
         let more = || {
             let next = rest.next(&gateway.manage, principal);
-            next.map_err(|failure| log::warn!("an export broke off: {}", failure.message()))
+            next.map_err(|failure| log::warn!("an export or backup broke off: {}", failure.message()))
         };
         return Ok(answer.write_pieces(connection, &lines, response.body, more, limits.idle_timeout_ms));
     }

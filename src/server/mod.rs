@@ -5,7 +5,10 @@ mod front;
 mod host_limits;
 mod limits;
 mod listen;
+mod notify;
+mod reload;
 mod tls;
+mod watchdog;
 
 use std::fmt;
 use std::io::Write as _;
@@ -23,15 +26,18 @@ use crate::config::{Config, Network};
 use crate::http::{BodyBudget, Limits};
 use crate::limits::Limits as CallLimits;
 use crate::logging;
-use crate::manage::{AuditDesk, Manage};
+use crate::manage::{AuditDesk, BackupDesk, Manage};
 use crate::metrics::Metrics;
 use crate::net::{Cut, Watcher};
 use crate::ops;
+use crate::recovery;
 use crate::relay::{Calls, Relay};
 use crate::request_log::{RequestLog, RequestLogReader};
 use crate::store::{self, Demo, Store, StoreError, data_dir};
 use crate::upstream::{EgressPolicy, Issuers, Upstreams};
 use crate::usage::{Usage, UsageReader};
+use notify::ServiceManager;
+use watchdog::Watchdog;
 
 /// Bytes of a coroutine's stack: a TLS handshake needs more than 32 KiB.
 const STACK_BYTES: usize = 128 * 1024;
@@ -122,10 +128,10 @@ pub struct Gateway {
     draining: AtomicBool,
 }
 
-/// Runs the gateway until a signal ends it.
-pub fn run(config: Config, demo: bool) -> ExitCode {
+/// Runs the gateway until a signal ends it. `reread` reads the configuration once more.
+pub fn run(config: Config, demo: bool, reread: reload::Reread<'_>) -> ExitCode {
     let log = logging::start(&config.log);
-    let code = match start(&config, demo).and_then(|running| running.until_signal(&config)) {
+    let code = match start(&config, demo).and_then(|running| running.until_signal(&config, reread)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -143,6 +149,11 @@ struct Running {
     signals: Receiver<i32>,
     listeners: Vec<may::io::WaitIoWaker>,
     socket_path: std::path::PathBuf,
+    manager: Arc<ServiceManager>,
+    /// What the service manager and people are told once it runs.
+    status: String,
+    /// None where no service manager waits for signs of life.
+    _watchdog: Option<Watchdog>,
 }
 
 fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
@@ -161,6 +172,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
     let master_key = data_dir::load_master_key(data, config.store.master_key_file.as_deref())?;
     let options = store::Options { demo: if demo { Demo::Yes } else { Demo::No } };
     let store = Arc::new(Store::open(data, master_key, options)?);
+    recovery::record_restore(&store, data);
     let usage = Arc::new(Usage::start(data, &config.usage));
     let request_log = Arc::new(RequestLog::start(data, &config.request_log, Arc::clone(&store)));
     let tls = tls::load(&config.server)?.map(ArcSwap::from);
@@ -210,6 +222,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
         request_log: Arc::clone(&request_log) as Arc<dyn RequestLogReader>,
         limits: Arc::clone(&call_limits),
         audit: AuditDesk::default(),
+        backups: BackupDesk::default(),
         trial: None,
     };
     let gateway = Arc::new(Gateway {
@@ -253,7 +266,22 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
     if demo {
         demo::greet(&gateway.manage, &format!("{scheme}://{address}")).map_err(StartError::Demo)?;
     }
-    Ok(Running { gateway, store, usage, signals, listeners, socket_path })
+    let manager = Arc::new(ServiceManager::from_environment());
+    let watchdog = notify::watchdog_timeout()
+        .map(|timeout| watchdog::start(Arc::clone(&manager), Arc::clone(&store), timeout));
+    let status = format!("listening on {scheme}://{address}");
+    manager.ready(&status);
+    Ok(Running {
+        gateway,
+        store,
+        usage,
+        signals,
+        listeners,
+        socket_path,
+        manager,
+        status,
+        _watchdog: watchdog.transpose()?,
+    })
 }
 
 fn ops_view(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> ops::View {
@@ -423,10 +451,13 @@ fn signals() -> std::io::Result<Receiver<i32>> {
 }
 
 impl Running {
-    fn until_signal(self, config: &Config) -> Result<(), StartError> {
+    fn until_signal(self, config: &Config, reread: reload::Reread<'_>) -> Result<(), StartError> {
         while let Ok(SIGHUP) = self.signals.recv() {
-            self.reload(config);
+            self.manager.reloading();
+            reload::reload(self.gateway.tls.as_ref(), config, reread);
+            self.manager.ready(&self.status);
         }
+        self.manager.stopping(Duration::from_millis(config.server.drain_timeout_ms));
         log::info!(
             "stopping: new connections are refused, calls in flight may take {} ms",
             config.server.drain_timeout_ms
@@ -442,21 +473,6 @@ impl Running {
         self.store.close();
         log::info!("stopped");
         Ok(())
-    }
-
-    fn reload(&self, config: &Config) {
-        let Some(current) = &self.gateway.tls else {
-            log::info!("SIGHUP: nothing to read again, TLS is not configured");
-            return;
-        };
-        match tls::load(&config.server) {
-            Ok(Some(fresh)) => {
-                current.store(fresh);
-                log::info!("SIGHUP: the TLS files were read again");
-            }
-            Ok(None) => {}
-            Err(error) => log::error!("SIGHUP: the TLS files stay as they were: {error}"),
-        }
     }
 
     fn drain(&self, drain_timeout_ms: u64) {

@@ -154,10 +154,20 @@ pub(super) fn verify(
     master_key: &MasterKey,
     noted: Option<&str>,
 ) -> Result<AuditChain, StoreError> {
+    let transaction = database.begin_read().map_err(|error| StoreError::from_redb(path, error))?;
+    verify_in(path, &transaction, master_key, noted)
+}
+
+/// The same, in one reading.
+pub(super) fn verify_in(
+    path: &Path,
+    transaction: &ReadTransaction,
+    master_key: &MasterKey,
+    noted: Option<&str>,
+) -> Result<AuditChain, StoreError> {
     let failed = |error: redb::Error| StoreError::from_redb(path, error);
-    let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
     let table = transaction.open_table(AUDIT).map_err(|e| failed(e.into()))?;
-    let mut head = start(path, &transaction, master_key)?;
+    let mut head = start(path, transaction, master_key)?;
     let pruned = head.records;
     let is_noted = |head: AuditHead| noted.is_none_or(|noted| noted.eq_ignore_ascii_case(&head.to_hex()));
     let mut has_noted = is_noted(head);

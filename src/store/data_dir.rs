@@ -13,6 +13,8 @@ use super::disk::sync_folder_of;
 use crate::seal::MasterKey;
 
 const KEY_HEX_CHARS: usize = 64;
+/// The name of the master key in the folder.
+pub const KEY_FILE: &str = "master.key";
 const CREDENTIAL: &str = "gateway-master-key";
 
 /// Makes the folder with mode 0700, or checks that it is private to the user that runs this process.
@@ -77,7 +79,7 @@ fn load_from(
         // systemd gives access by ACL, whose mask shows as the group's bits.
         return read(&path, 0o007);
     }
-    let path = data_dir.join("master.key");
+    let path = data_dir.join(KEY_FILE);
     if path.try_exists().map_err(|e| StoreError::io(&path, e))? {
         return read(&path, 0o077);
     }
@@ -89,6 +91,66 @@ fn load_from(
     read(&path, 0o077)
 }
 
+/// Where a master key was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// `store.master_key_file`, or a credential of systemd.
+    Elsewhere,
+    /// `master.key` in the data folder.
+    Folder,
+}
+
+/// The master key that is there already, and where; see [`load_master_key`]. None is made.
+///
+/// # Errors
+/// When it can not be read, is not one, or others may read it.
+pub fn find_master_key(
+    data_dir: &Path,
+    configured: Option<&Path>,
+) -> Result<Option<(MasterKey, KeyPlace)>, StoreError> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let elsewhere = configured.is_some()
+        || credentials.as_ref().is_some_and(|folder| Path::new(folder).join(CREDENTIAL).exists());
+    if elsewhere {
+        return load_from(data_dir, configured, credentials).map(|key| Some((key, KeyPlace::Elsewhere)));
+    }
+    let path = data_dir.join(KEY_FILE);
+    if !path.try_exists().map_err(|e| StoreError::io(&path, e))? {
+        return Ok(None);
+    }
+    read(&path, 0o077).map(|key| Some((key, KeyPlace::Folder)))
+}
+
+/// The master key that 64 hex digits stand for; `None` when they do not.
+pub fn key_of_hex(text: &str) -> Option<MasterKey> {
+    let digits = text.as_bytes();
+    if digits.len() != KEY_HEX_CHARS {
+        return None;
+    }
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let mut value = 0;
+        for digit in pair {
+            value = value * 16 + char::from(*digit).to_digit(16)?;
+        }
+        *byte = u8::try_from(value).ok()?;
+    }
+    Some(MasterKey::new(&bytes))
+}
+
+/// Writes a master key to a file that must not be there yet, private to this user, safe on disk.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_master_key(path: &Path, hex: &Zeroizing<String>) -> Result<(), StoreError> {
+    let failed = |error| StoreError::io(path, error);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(hex.as_bytes())
+        .and_then(|()| file.write_all(b"\n"))
+        .and_then(|()| file.sync_all())
+        .map_err(failed)
+}
+
 /// Writes a new key under another name and links it into place: there is never half a key, and of two processes
 /// that start at once both go on with the same one.
 fn make(path: &Path) -> Result<(), StoreError> {
@@ -97,12 +159,7 @@ fn make(path: &Path) -> Result<(), StoreError> {
         path: path.to_owned(),
         problem: format!("it can not be made: {error}"),
     })?;
-    let mut text = Zeroizing::new(String::with_capacity(KEY_HEX_CHARS + 1));
-    for byte in bytes.iter() {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
-        }
-    }
+    let mut text = MasterKey::new(&bytes).to_hex();
     text.push('\n');
     let new = path.with_extension(format!("key.{}.new", std::process::id()));
     match std::fs::remove_file(&new) {
@@ -130,21 +187,9 @@ fn read(path: &Path, forbidden_mode: u32) -> Result<MasterKey, StoreError> {
     let mut text = Zeroizing::new(String::with_capacity(2 * KEY_HEX_CHARS));
     let limit = u64::try_from(2 * KEY_HEX_CHARS).unwrap_or(u64::MAX);
     file.take(limit).read_to_string(&mut text).map_err(unreadable)?;
-    let digits = text.trim_end().as_bytes();
-    let mut bytes = Zeroizing::new([0_u8; 32]);
-    let wrong =
-        || refuse("it is not a master key, which is 64 hex digits; restore it from its backup".to_owned());
-    if digits.len() != KEY_HEX_CHARS {
-        return Err(wrong());
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let mut value = 0;
-        for digit in pair {
-            value = value * 16 + char::from(*digit).to_digit(16).ok_or_else(wrong)?;
-        }
-        *byte = u8::try_from(value).map_err(|_| wrong())?;
-    }
-    Ok(MasterKey::new(&bytes))
+    key_of_hex(text.trim_end()).ok_or_else(|| {
+        refuse("it is not a master key, which is 64 hex digits; restore it from its backup".to_owned())
+    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use redb::{
 use serde::{Deserialize, Serialize};
 
 use super::audit::{self, AuditHead};
+use super::copy::CopiedTable;
 use super::object::{Key, Object};
 use super::records;
 use super::world::World;
@@ -20,6 +21,9 @@ use crate::seal::MasterKey;
 pub(super) const OBJECTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("objects");
 pub(super) const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit");
 pub(super) const META: TableDefinition<'static, &str, &str> = TableDefinition::new("meta");
+
+/// What a backup takes of the file: all that is in it.
+pub const TABLES: &[&dyn CopiedTable] = &[&OBJECTS, &AUDIT, &META];
 
 const SCHEMA_VERSION: &str = "schema_version";
 const MASTER_KEY_ID: &str = "master_key_id";
@@ -56,7 +60,10 @@ pub(super) struct Loaded {
 }
 
 /// Takes the lock that a process holds as long as it uses the folder.
-pub(super) fn lock(data_dir: &Path) -> Result<File, StoreError> {
+///
+/// # Errors
+/// When another process has it.
+pub fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join("lock");
     let file = OpenOptions::new()
         .write(true)
@@ -186,9 +193,12 @@ fn read_meta(path: &Path, transaction: &ReadTransaction, key: &str) -> Result<St
 /// The revision of the last change that is on disk.
 pub(super) fn read_revision(path: &Path, database: &Database) -> Result<u64, StoreError> {
     let transaction = database.begin_read().map_err(|e| StoreError::from_redb(path, e))?;
-    read_meta(path, &transaction, REVISION)?
-        .parse()
-        .map_err(|_| damaged(path, "its revision is not a number"))
+    revision_in(path, &transaction)
+}
+
+/// The revision of the last change, in one reading.
+pub(super) fn revision_in(path: &Path, transaction: &ReadTransaction) -> Result<u64, StoreError> {
+    read_meta(path, transaction, REVISION)?.parse().map_err(|_| damaged(path, "its revision is not a number"))
 }
 
 /// Reads everything. One record that can not be read fails it all: a store without it might allow more.

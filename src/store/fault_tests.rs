@@ -131,3 +131,31 @@ fn a_disk_that_stays_away_refuses_and_comes_back() {
         assert!(refused > 0);
     }
 }
+
+#[test]
+fn a_writer_that_hangs_does_not_answer_and_a_question_leaves_no_trace() {
+    let disk = Disk::default();
+    disk.heal();
+    let again = disk.clone();
+    let store = Arc::new(Store::on_database(key(), disk.open().unwrap(), move || again.open()));
+    let revision = store.commit(put(user("ada@x.io"))).unwrap();
+    assert!(store.answers(Duration::from_secs(20)));
+    assert_eq!(store.snapshot().revision(), revision);
+    assert_eq!(disk.read().revision(), revision);
+
+    let held = disk.0.bytes.lock().unwrap();
+    let here = Arc::clone(&store);
+    let change = std::thread::spawn(move || here.commit(put(user("bob@x.io"))).unwrap());
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    // Until the change has reached the disk the writer is free to answer.
+    while store.answers(Duration::from_millis(20)) {
+        assert!(std::time::Instant::now() < deadline, "the writer answers from a disk that hangs");
+    }
+    drop(held);
+    assert_eq!(change.join().unwrap(), revision + 1);
+    assert!(store.answers(Duration::from_secs(20)));
+    // A disk that refuses is no reason to start anew: that would not mend it.
+    disk.fail(0, i64::MAX - 1);
+    assert!(store.commit(put(user("eve@x.io"))).is_err());
+    assert!(store.answers(Duration::from_secs(20)));
+}

@@ -3,6 +3,7 @@
 mod account;
 mod audit;
 mod ballast;
+pub mod copy;
 pub mod data_dir;
 mod disk;
 mod error;
@@ -11,6 +12,7 @@ mod handoff;
 mod named;
 mod object;
 mod records;
+pub mod swap;
 mod tokens;
 mod world;
 mod writer;
@@ -24,7 +26,8 @@ pub(crate) mod tests;
 
 pub use account::{Account, CLIENT_KEY_FIELD, CREDENTIAL_FIELD, model_credential_field};
 pub use audit::{AuditChain, AuditFilter, AuditHead, AuditPage};
-pub use disk::open_database;
+pub use disk::TABLES as STATE_TABLES;
+pub use disk::{lock, open_database};
 pub use error::StoreError;
 pub use handoff::{Answer, NoAnswer, handoff};
 pub use object::{Change, Expect, Key, Object, Write};
@@ -42,6 +45,7 @@ use redb::Database;
 use crate::clock::UnixMillis;
 use crate::seal::MasterKey;
 use ballast::Ballast;
+use copy::DatabaseCopy;
 use disk::Loaded;
 use writer::{Job, Reopen, Writer};
 
@@ -89,6 +93,22 @@ pub struct Options {
     pub demo: Demo,
 }
 
+/// The state at one moment.
+#[derive(Debug)]
+pub struct StateCopy {
+    /// Its rows.
+    pub copy: DatabaseCopy,
+    /// Its revision.
+    pub revision: u64,
+    /// The head of its audit log; empty when that is broken.
+    pub audit: AuditHead,
+    /// The first audit record that does not follow from the one before.
+    pub broken_at: Option<u64>,
+}
+
+/// The name of the state's database.
+pub const STATE_FILE: &str = "state.redb";
+
 /// What the writer and the callers share.
 #[derive(Debug)]
 struct Shared {
@@ -134,7 +154,8 @@ impl Store {
         migrations: &[disk::Migration],
     ) -> Result<Self, StoreError> {
         let lock = disk::lock(data_dir)?;
-        let path = data_dir.join("state.redb");
+        swap::finish(data_dir)?;
+        let path = data_dir.join(STATE_FILE);
         let mut ballast = Ballast::new(data_dir);
         let open = || disk::open_state(&path, &master_key, options.demo, migrations);
         let database = match open() {
@@ -270,6 +291,19 @@ impl Store {
         waiter.wait(None).unwrap_or(Err(CommitError::Disk))
     }
 
+    /// Whether the writer answers in time, whatever it has to say of its disk. A change that holds nothing passes through
+    /// it and leaves no trace. Blocks its thread: not for a worker.
+    pub fn answers(&self, patience: Duration) -> bool {
+        let Some(jobs) = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            // Closed, which is how it ends.
+            return true;
+        };
+        let (answer, waiter) = handoff();
+        let sent = jobs.try_send(Job { change: Change::default(), answer });
+        drop(jobs);
+        sent.is_ok() && waiter.wait(Some(patience)).is_ok()
+    }
+
     /// Waits until the revision is past `seen`, at most that long, and returns the present one. Blocks its thread:
     /// for a thread of its own, not for a coroutine.
     pub fn wait_for_revision(&self, seen: u64, timeout: Duration) -> u64 {
@@ -295,6 +329,25 @@ impl Store {
     /// The first record that does not follow, or the disk's refusal.
     pub fn audit_chain(&self, noted: Option<&str>) -> Result<AuditChain, StoreError> {
         self.on_disk(|path, database| audit::verify(path, database, &self.shared.master_key, noted))
+    }
+
+    /// The state as it is now, for a backup, with where its audit log stands: the head and the first record that does not
+    /// follow. Reads all of the audit log: for an OS thread.
+    ///
+    /// # Errors
+    /// The disk's refusal.
+    pub fn copy(&self) -> Result<StateCopy, StoreError> {
+        let copy =
+            self.on_disk(|path, database| DatabaseCopy::begin(STATE_FILE, disk::TABLES, path, database))?;
+        // No lock while so much is read: a change that failed has the database opened again.
+        let revision = disk::revision_in(&self.path, copy.transaction())?;
+        let verified = audit::verify_in(&self.path, copy.transaction(), self.master_key(), None);
+        let (audit, broken_at) = match verified {
+            Ok(chain) => (chain.head, None),
+            Err(StoreError::AuditBroken { seq }) => (AuditHead::EMPTY, Some(seq)),
+            Err(error) => return Err(error),
+        };
+        Ok(StateCopy { copy, revision, audit, broken_at })
     }
 
     /// Entries of the audit log, the newest first. Reads the disk: for an OS thread.

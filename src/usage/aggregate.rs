@@ -17,11 +17,11 @@ const KEY_BYTES: usize = 21;
 /// Hour since 1970, subject, teams, model, endpoint (numbers of texts, each 4 bytes big endian), outcome -> sums.
 pub(super) const AGGREGATES: TableDefinition<'static, &[u8; KEY_BYTES], &[u8]> =
     TableDefinition::new("aggregates");
-const NUMBERS: TableDefinition<'static, &str, u32> = TableDefinition::new("numbers");
+pub(super) const NUMBERS: TableDefinition<'static, &str, u32> = TableDefinition::new("numbers");
 /// What a number stands for; teams are divided by line ends, and so are account and model.
 pub(super) const TEXTS: TableDefinition<'static, u32, &str> = TableDefinition::new("texts");
 /// Hour -> rows in it, the one for what found no room left out.
-const HOURS: TableDefinition<'static, u32, u32> = TableDefinition::new("hours");
+pub(super) const HOURS: TableDefinition<'static, u32, u32> = TableDefinition::new("hours");
 
 /// Rows of one hour; calls of further ones go into one row that names nobody.
 const MAX_ROWS_OF_HOUR: u32 = 20_000;

@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod encode;
+mod copy;
 mod export;
 mod figures;
 mod group;
@@ -21,6 +22,7 @@ mod aggregate_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use copy::{USAGE_FILE, USAGE_TABLES};
 pub use export::{ExportCursor, ExportPage};
 pub use figures::Figures;
 pub use recent::{RecentCursor, RecentFilter, RecentPage};
@@ -40,6 +42,7 @@ use crate::clock::UnixMillis;
 use crate::config;
 use crate::domain::{UsageRecord, UsageScope};
 use crate::id::TokenId;
+use crate::store::copy::DatabaseCopy;
 use crate::store::{NoAnswer, StoreError, handoff};
 use inbox::Inbox;
 use last_used::LastUsed;
@@ -212,7 +215,7 @@ impl Usage {
     /// records queue up within their bound.
     pub fn start(data_dir: &Path, config: &config::Usage) -> Self {
         let shared = Arc::new(Shared {
-            path: data_dir.join("usage.redb"),
+            path: data_dir.join(USAGE_FILE),
             max_records: config.max_queued_records,
             taken: AtomicUsize::new(0),
             inbox: Inbox::default(),
@@ -327,6 +330,13 @@ impl Drop for Usage {
 impl UsageReader for Usage {
     fn last_used(&self, token: &TokenId) -> Option<UnixMillis> {
         self.shared.last_used.get(token)
+    }
+
+    fn copy(&self) -> Result<Option<DatabaseCopy>, UsageError> {
+        // What was settled before is in it.
+        self.flush(REPORT_FLUSH_TIMEOUT)?;
+        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        copy::begin(&self.shared.path, database.as_ref().ok_or(UsageError::Unavailable)?).map(Some)
     }
 
     /// Reads on a thread of its own.

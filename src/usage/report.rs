@@ -20,6 +20,7 @@ use crate::clock::UnixMillis;
 use crate::domain::{UsageRecord, UsageScope, Visible};
 use crate::id::TokenId;
 use crate::store::World;
+use crate::store::copy::DatabaseCopy;
 
 /// Rows of one report.
 pub(super) const MAX_ROWS: usize = 10_000;
@@ -207,6 +208,13 @@ pub trait UsageReader: Send + Sync + fmt::Debug {
     /// # Errors
     /// When records can not be read.
     fn recent(&self, filter: &RecentFilter) -> Result<RecentPage, UsageError>;
+    /// Everything as it is now, for a backup; `None` when there is no file. Reads the disk: for an OS thread.
+    ///
+    /// # Errors
+    /// When records can not be written or read.
+    fn copy(&self) -> Result<Option<DatabaseCopy>, UsageError> {
+        Ok(None)
+    }
 
     /// When a token was last used, to the minute, as far as that is known here.
     fn last_used(&self, _token: &TokenId) -> Option<UnixMillis> {
@@ -229,11 +237,16 @@ impl UsageFile {
 
     /// The file in that data folder; it need not be there.
     pub fn new(data_dir: &Path) -> Self {
-        Self { path: data_dir.join("usage.redb"), last_used: OnceLock::new() }
+        Self { path: data_dir.join(super::USAGE_FILE), last_used: OnceLock::new() }
     }
 }
 
 impl UsageReader for UsageFile {
+    fn copy(&self) -> Result<Option<DatabaseCopy>, UsageError> {
+        let database = open_for_reading(&self.path).map_err(UsageError::Store)?;
+        database.map(|database| super::copy::begin_owned(&self.path, database)).transpose()
+    }
+
     fn last_used(&self, token: &TokenId) -> Option<UnixMillis> {
         let id = id_bytes(token)?;
         // What can not be read is not shown; a report would say why.

@@ -25,7 +25,7 @@ use crate::store::{StoreError, open_database};
 pub(super) const RECORDS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("records");
 /// Token id -> minute of its last use.
 pub(super) const LAST_USED: TableDefinition<'static, &IdBytes, u32> = TableDefinition::new("last_used");
-const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const NEXT_SEQ: &str = "next_seq";
 const SCHEMA_VERSION: &str = "schema_version";
 /// 2: hourly sums.

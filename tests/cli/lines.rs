@@ -76,6 +76,8 @@ fn every_level_has_help() {
         ("admin settings", "get set Examples: Notes: pat_max_validity_days"),
         ("admin settings get", "Examples:"),
         ("admin settings set", "<key> <value> --yes --dry-run Examples: Notes:"),
+        ("admin backup", "<file> --with-master-key --force Examples: Notes:"),
+        ("admin restore", "<file> --force --check Examples: Notes:"),
         ("admin clock", "reset Examples: Notes:"),
         ("admin clock reset", "Examples: Notes:"),
         ("admin apply", "-f --file --dry-run Examples: Notes:"),

@@ -10,7 +10,8 @@ use crate::cli::failure::Failure;
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::domain::Principal;
-use crate::manage::{AuditDesk, Manage};
+use crate::manage::{AuditDesk, BackupDesk, Manage};
+use crate::recovery;
 use crate::request_log::RequestLogFile;
 use crate::store::{Demo, Options, Store, StoreError, data_dir};
 use crate::usage::UsageFile;
@@ -38,6 +39,7 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         Err(StoreError::Locked(_)) => return Err(ClientError::Locked(folder.clone())),
         Err(error) => return Err(ClientError::Store(error.to_string())),
     };
+    recovery::record_restore(&store, folder);
     let usage = Arc::new(UsageFile::new(folder));
     let request_log = Arc::new(RequestLogFile::new(folder, Arc::clone(&store)));
     let manage = Manage {
@@ -49,6 +51,7 @@ pub fn open_direct(config: &Config) -> Result<Box<dyn Transport>, ClientError> {
         request_log,
         limits: Arc::default(),
         audit: AuditDesk::default(),
+        backups: BackupDesk::default(),
         trial: None,
     };
     let principal = Principal::LocalAdministrator { uid: rustix::process::geteuid().as_raw() };
@@ -105,7 +108,7 @@ impl Transport for DirectTransport {
             message: failure.message().to_string(),
         };
         while let Some(piece) = rest.next(&self.manage, &self.principal).map_err(broken)? {
-            sink(piece.as_bytes())?;
+            sink(&piece)?;
         }
         Ok(())
     }
