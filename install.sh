@@ -249,25 +249,26 @@ remove_file() {
     fi
 }
 
-# keep_for_undo PATH: during an upgrade, the old file goes to the backup; undo_files brings it back.
+# keep_for_undo PATH: the old file is put by, in an upgrade with the backup; undo_files brings it back.
 keep_for_undo() {
-    if [ -z "$backup" ]; then return 0; fi
+    if [ -z "$undo" ]; then return 0; fi
     if [ -f "$root$1" ]; then
-        mkdir -p "$backup/files$(dirname "$1")"
-        cp -p "$root$1" "$backup/files$1"
+        mkdir -p "$undo/files$(dirname "$1")"
+        cp -p "$root$1" "$undo/files$1"
     fi
-    printf '%s\n' "$1" >>"$backup/changed"
+    printf '%s\n' "$1" >>"$undo/changed"
 }
 
 undo_files() {
-    if [ ! -f "$backup/changed" ]; then return 0; fi
+    if [ ! -f "$undo/changed" ]; then return 0; fi
+    if grep -q '^data ' "$scratch/manifest"; then rmdir "$root$data" 2>/dev/null || true; fi
     while IFS= read -r path; do
-        if [ -f "$backup/files$path" ]; then
-            cp -p "$backup/files$path" "$root$path.new.$$" && mv -f "$root$path.new.$$" "$root$path"
+        if [ -f "$undo/files$path" ]; then
+            cp -p "$undo/files$path" "$root$path.new.$$" && mv -f "$root$path.new.$$" "$root$path"
         else
             rm -f "$root$path"
         fi
-    done <"$backup/changed"
+    done <"$undo/changed"
     grep '^folder ' "$scratch/manifest" | LC_ALL=C sort -r | while read -r _ path; do
         rmdir "$root$path" 2>/dev/null || true
     done
@@ -602,6 +603,7 @@ back_up() {
     note folder "$backups"
     backup=$backups/$(date -u +%Y%m%dT%H%M%SZ)-$installed_version
     mkdir "$backup" || fail "can not make $backup"
+    undo=$backup
     cp -p "$config" "$backup/config.toml"
     if [ "$ran" = yes ]; then
         manage stop || fail "the service does not stop; nothing was changed"
@@ -791,6 +793,11 @@ finish() {
     status=$?
     trap - EXIT
     if [ "$upgrading" = yes ]; then go_back; fi
+    if [ "$installing" = yes ]; then
+        set +e
+        undo_files
+        warn "nothing was installed: what had been put in place is taken away again"
+    fi
     end_trial
     if [ -n "$scratch" ]; then rm -rf "$scratch"; fi
     exit "$status"
@@ -845,7 +852,9 @@ main() {
     scratch=
     backup=
     trial=
+    undo=
     upgrading=no
+    installing=no
     touched=no
     while [ $# -gt 0 ]; do
         case $1 in
@@ -913,10 +922,14 @@ main() {
     if [ -f "$installed" ] && [ -z "$root" ] && [ -f "$config" ] && ! cmp -s "$binary" "$installed"; then
         upgrade
     else
+        undo=$scratch/undo
+        mkdir "$undo"
+        installing=yes
         install_files
         install_service
         make_data_folder
         finish_manifest
+        installing=no
     fi
     if [ -n "$backup" ]; then
         say
