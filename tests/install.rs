@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic like the test")]
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_gateway");
@@ -249,6 +250,33 @@ fn a_version_that_does_not_become_ready_goes_back() {
         assert!(admin(&prefix, &["user", "list"]).contains("ada@example.com"));
         std::fs::remove_dir_all(prefix.0.join("var/backups")).unwrap();
     }
+}
+
+#[test]
+fn an_interrupted_upgrade_goes_back() {
+    let prefix = installed("install_interrupted");
+    let scratch = Folder::new("install_interrupted_versions");
+    let data = prefix.0.join("var/lib/gateway/state.redb");
+    let before = std::fs::read(&data).unwrap();
+    let broken = broken_version(&scratch, "exec sleep 600");
+    let mut running = Command::new("sh")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh"))
+        .args(["--prefix", prefix.path(), "--binary", &broken, "--upgrade", "--wait", "600"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The last file is in its place: it waits for the new version.
+    let stdout = BufReader::new(running.stdout.take().unwrap());
+    assert!(stdout.lines().any(|line| line.unwrap().ends_with("lib/gateway/manifest")));
+    let killed = Command::new("kill").args(["-TERM", &running.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let done = running.wait_with_output().unwrap();
+    let stderr = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(143), "{stderr}");
+    assert!(stderr.contains("went back to version"), "{stderr}");
+    assert_eq!(std::fs::read(prefix.0.join("bin/gateway")).unwrap(), std::fs::read(BINARY).unwrap());
+    assert!(std::fs::read(&data).unwrap() == before);
 }
 
 #[test]
