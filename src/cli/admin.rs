@@ -8,8 +8,8 @@ use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
 use super::{
-    apply, audit, budget, catalogue, clock, config_file, explain, export, grant, model, provider, settings,
-    team, token, usage, user, virtual_account,
+    apply, audit, budget, catalogue, clock, config_file, explain, export, grant, limit, model, provider,
+    settings, team, token, usage, user, virtual_account,
 };
 
 /// Administer a gateway: people, applications, provider accounts, who may use what, and what was used.
@@ -75,6 +75,7 @@ enum Noun {
     Clock(clock::Clock),
     Usage(usage::Usage),
     Budget(budget::Budget),
+    Limit(limit::Limit),
     Apply(apply::Apply),
     Export(export::Export),
     Explain(explain::Explain),
@@ -136,6 +137,7 @@ impl Admin {
             Noun::Clock(noun) => noun.run(&open),
             Noun::Usage(noun) => noun.run(&open),
             Noun::Budget(noun) => noun.run(&open),
+            Noun::Limit(noun) => noun.run(&open),
             Noun::Apply(verb) => verb.run(&open),
             Noun::Export(verb) => verb.run(&open),
             Noun::Explain(verb) => verb.run(&open),

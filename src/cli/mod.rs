@@ -16,6 +16,7 @@ mod export;
 mod failure;
 mod grant;
 mod input;
+mod limit;
 mod manifest_file;
 mod model;
 mod output;

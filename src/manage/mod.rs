@@ -39,6 +39,7 @@ pub use collaborator::SharedResource;
 pub use directory::{HeldRole, Membership, TEAM_MANAGER, VirtualAccountFilter};
 pub use explain::Missing;
 pub use grant::GrantFilter;
+pub use limits::SupposedCall;
 pub use settings::SettingsChange;
 pub use token::{Minted, NewToken, TokenOwner, TokenView, Validity};
 pub use user::NewUser;

@@ -17,11 +17,14 @@ mod writer;
 #[cfg(test)]
 mod aggregate_tests;
 #[cfg(test)]
+mod scan_tests;
+#[cfg(test)]
 mod tests;
 
 pub use export::{ExportCursor, ExportPage};
 pub use figures::Figures;
 pub use report::{GroupKey, MAX_KEYS, ReportFilter, ReportRow, UsageFile, UsageReader};
+pub use scan::{Since, Sink};
 
 use std::fmt;
 use std::path::{Path, PathBuf};

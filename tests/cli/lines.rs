@@ -87,7 +87,12 @@ fn every_level_has_help() {
         ),
         ("admin usage export", "--from --to --subject --team --model --account --metadata Examples: Notes:"),
         ("admin usage plot", "--what --by --from --to --team --account --file Examples: Notes:"),
-        ("admin budget", "list show Examples: Notes:"),
+        ("admin limit", "list show Examples: Notes:"),
+        ("admin limit list", "Examples:"),
+        ("admin limit show", "<id> Examples:"),
+        ("admin budget simulate", "--user --virtual-account --team --model --tag Examples: Notes:"),
+        ("admin budget delete", "<id> Examples: Notes:"),
+        ("admin budget", "list show simulate delete Examples: Notes:"),
         ("admin budget list", "Examples:"),
         ("admin budget show", "<id> Examples:"),
     ] {
