@@ -241,6 +241,9 @@ pub struct LimitConfig {
     /// Where days begin: minutes east of UTC.
     #[serde(default)]
     pub offset_minutes: i32,
+    /// In place of the offset: the name of a place in the IANA database, such as `Europe/Berlin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// From the top down.
     pub rules: Vec<LimitRule>,
     /// The manifest as it was applied.

@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::tz::TimeZone;
+
 use super::period;
 use super::window::Window;
 use crate::clock::UnixMillis;
@@ -92,7 +94,7 @@ pub(super) struct Level {
 pub(super) struct Table {
     kind: LimitKind,
     period: Period,
-    offset_minutes: i32,
+    zone: TimeZone,
     /// Calls that began before are taken from the records; later ones are counted as they come.
     pub since: UnixMillis,
     /// Until those of before are in nobody knows what was spent. A rule that comes while the gateway runs lets calls pass
@@ -113,14 +115,14 @@ impl Table {
     pub(super) fn new(
         kind: LimitKind,
         period: Period,
-        offset_minutes: i32,
+        zone: TimeZone,
         since: UnixMillis,
         is_of_start: bool,
     ) -> Self {
         Self {
             kind,
             period,
-            offset_minutes,
+            zone,
             since,
             is_of_start,
             loaded: AtomicBool::new(false),
@@ -145,7 +147,7 @@ impl Table {
 
     /// The period that a time is in.
     pub(super) fn bounds(&self, at: UnixMillis) -> (UnixMillis, UnixMillis) {
-        period::bounds(self.period, at, self.offset_minutes)
+        period::bounds(self.period, at, &self.zone)
     }
 
     /// The first time that counts now.

@@ -361,10 +361,11 @@ fn compile(
     is_start: bool,
 ) -> Vec<Arc<Rule>> {
     let mut rules = Vec::with_capacity(config.rules.len());
+    let zone = period::zone(config.zone.as_deref(), config.offset_minutes);
     for spec in &config.rules {
         let key = Rule::key(spec, config);
         let table = tables.get(&key).cloned().unwrap_or_else(|| {
-            Arc::new(Table::new(config.kind, spec.unit.period, config.offset_minutes, now, is_start))
+            Arc::new(Table::new(config.kind, spec.unit.period, zone.clone(), now, is_start))
         });
         kept.insert(key, Arc::clone(&table));
         rules.push(Arc::new(Rule::new(spec, table)));

@@ -125,7 +125,8 @@ impl Rule {
 
     /// What tells the counters of one rule from those of another: all but the limit, what it does and what it tells.
     pub(super) fn key(spec: &LimitRule, config: &LimitConfig) -> String {
-        let parts = (config.kind, config.offset_minutes, &spec.id, &spec.when, &spec.unit, &spec.per);
+        let parts =
+            (config.kind, config.offset_minutes, &config.zone, &spec.id, &spec.when, &spec.unit, &spec.per);
         serde_json::to_string(&parts).unwrap_or_else(|_| spec.id.clone())
     }
 

@@ -38,6 +38,7 @@ impl House {
             kind,
             name: "x".into(),
             offset_minutes: 0,
+            zone: None,
             rules: rules(kind, list),
             manifest: Value::Null,
             created_at: NOW,
@@ -168,7 +169,7 @@ fn a_rule_fits_who_and_what_it_says() {
     ] {
         let list = json!([{"id": "r", "when": when, "limit_to": 1, "unit": "tokens_per_day", "budget_applies_per": per}]);
         let spec = rules(LimitKind::Budget, list).remove(0);
-        let table = Table::new(LimitKind::Budget, spec.unit.period, 0, NOW, false);
+        let table = Table::new(LimitKind::Budget, spec.unit.period, jiff::tz::TimeZone::UTC, NOW, false);
         let rule = Rule::new(&spec, Arc::new(table));
         let world = World::default();
         for (who, wanted) in [&bob, &tagged, &plain].into_iter().zip(fits) {

@@ -57,6 +57,7 @@ pub(super) fn build(
         kind: spec.kind,
         name: spec.name.clone(),
         offset_minutes: spec.offset_minutes,
+        zone: spec.zone.clone(),
         rules: spec.rules.clone(),
         manifest: manifest.clone(),
         created_at: old.map_or(view.now, |old| old.created_at),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::tz::TimeZone;
+
 use super::LimitsSpec;
 use super::fields::Fields;
 use crate::domain::{
@@ -33,14 +35,18 @@ pub(super) fn limits(fields: &mut Fields, kind: LimitKind) -> Result<LimitsSpec>
     if name.is_empty() || name.len() > MAX_ID_BYTES {
         return Err(fields.refusal("name", &format!("must have 1 to {MAX_ID_BYTES} bytes")));
     }
-    let offset_minutes = match fields.text("time_zone")? {
-        None => 0,
-        Some(text) => offset_minutes(&text).ok_or_else(|| {
-            fields.refusal(
-                "time_zone",
-                "must be UTC or a fixed offset such as +02:00; names of places are not known here",
-            )
-        })?,
+    let (offset_minutes, zone) = match fields.text("time_zone")? {
+        None => (0, None),
+        Some(text) => match (offset_minutes(&text), zone(&text)) {
+            (Some(minutes), _) => (minutes, None),
+            (None, Some(zone)) => (0, Some(zone)),
+            (None, None) => {
+                return Err(fields.refusal(
+                    "time_zone",
+                    "must be UTC, a fixed offset such as +02:00, or a place in the IANA database such as Europe/Berlin",
+                ));
+            }
+        },
     };
     let rules = fields.objects("rules")?.ok_or_else(|| fields.refusal("rules", "is missing"))?;
     if rules.len() > MAX_RULES {
@@ -56,7 +62,13 @@ pub(super) fn limits(fields: &mut Fields, kind: LimitKind) -> Result<LimitsSpec>
         rule.finish()?;
         read.push(one);
     }
-    Ok(LimitsSpec { kind, name, offset_minutes, rules: read })
+    Ok(LimitsSpec { kind, name, offset_minutes, zone, rules: read })
+}
+
+/// A place in the IANA database, written as there.
+fn zone(text: &str) -> Option<String> {
+    let zone = TimeZone::get(text).ok()?;
+    zone.iana_name().map(str::to_owned)
 }
 
 /// `UTC`, or a fixed offset; within a day.
@@ -323,10 +335,26 @@ mod tests {
         assert!(text.contains("rules[1].id"), "{text}");
         let zone =
             |zone: &str| read(json!({"type": "gateway-budget-config", "time_zone": zone, "rules": []}));
-        for wrong in ["", "+2", "+24:00", "+02:60", "Europe/Berlin", "+aa:00", "é"] {
+        for wrong in [
+            "",
+            "+2",
+            "+24:00",
+            "+02:60",
+            "Europe/Atlantis",
+            "CET-1CEST",
+            "/etc/passwd",
+            "../UTC",
+            "+aa:00",
+            "é",
+        ] {
             assert!(zone(wrong).unwrap_err().contains("time_zone"), "{wrong}");
         }
         assert_eq!(zone("+02:00").unwrap().offset_minutes, 120);
+        for written in ["Europe/Berlin", "europe/berlin"] {
+            let spec = zone(written).unwrap();
+            assert_eq!((spec.zone.as_deref(), spec.offset_minutes), (Some("Europe/Berlin"), 0));
+        }
+        assert_eq!(zone("UTC").unwrap().zone, None);
         let many: Vec<_> =
             (0..201).map(|n| json!({"id": n.to_string(), "limit_to": 1, "unit": "cost_per_day"})).collect();
         assert!(read(json!({"type": "gateway-budget-config", "rules": many})).unwrap_err().contains("rules"));

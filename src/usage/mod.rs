@@ -24,7 +24,7 @@ mod tests;
 pub use export::{ExportCursor, ExportPage};
 pub use figures::Figures;
 pub use report::{GroupKey, MAX_KEYS, ReportFilter, ReportRow, UsageFile, UsageReader};
-pub use scan::{Since, Sink};
+pub use scan::Since;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

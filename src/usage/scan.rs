@@ -27,7 +27,7 @@ pub struct Since {
 
 /// Where [`Usage::scan`] hands what it finds: a record of one call, or one that stands for calls of an hour which have
 /// subject, teams and model in common, with the hour's beginning as its time and their tokens and cost together.
-pub type Sink<'s> = &'s mut dyn FnMut(&UsageRecord);
+pub(super) type Sink<'s> = &'s mut dyn FnMut(&UsageRecord);
 
 impl Usage {
     /// Gives what calls used that began at a time or later, each call once, those settled before this among them. Reads
