@@ -135,6 +135,9 @@ pub struct Egress {
     /// Host names (`api.openai.com`, `*.example.com`) and networks (CIDR) that the gateway may dial. Absent:
     /// whatever provider accounts name. An empty list: nothing.
     pub allow: Option<Vec<String>>,
+    /// Folder with a file for each notification channel that alerts may be posted to: its name is the channel's, its
+    /// text the URL.
+    pub webhook_dir: Option<PathBuf>,
 }
 
 /// `[upstream]`

@@ -294,3 +294,83 @@ fn money_is_counted_by_the_models_prices() {
     let shown = home.admin_json(&["budget", "show", "b"]);
     assert_eq!(rows(&shown)[0]["used"], json!(18));
 }
+
+#[test]
+fn budgets_are_simulated_and_deleted_and_rates_shown() {
+    let fixture = Fixture::on(Provider::answering(CHAT_ANSWER), "");
+    let gateway = &fixture.gateway;
+    let bot = app(gateway, "bot", "env=prod");
+    rates(
+        gateway,
+        json!([
+            {"id": "bots", "when": {"subjects": ["virtualaccount:bot"]}, "limit_to": 10, "unit": "requests_per_hour"},
+            {"id": "people", "when": {}, "limit_to": 100, "unit": "tokens_per_day", "rate_limit_applies_per": ["user"]},
+        ]),
+    );
+    budgets(
+        gateway,
+        json!([
+            {"id": "production", "when": {"metadata": {"env": "prod"}}, "limit_to": 1000, "unit": "tokens_per_day"},
+            {"id": "everyone", "when": {}, "limit_to": 5, "unit": "cost_per_month", "audit_mode": true, "budget_applies_per": ["user"]},
+            {"id": "model", "when": {"models": ["main/m"]}, "limit_to": 5000, "unit": "tokens_per_week"},
+        ]),
+    );
+    assert_eq!(call(gateway, &bot).status, 200);
+    let rules = |shown: &Value| -> Vec<(String, String, String)> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let cells = |row: &Value| (text(&row["rule"]), text(&row["entity"]), text(&row["used"]));
+        rows(shown).iter().map(cells).collect()
+    };
+    let owned =
+        |(rule, entity, used): (&str, &str, &str)| (rule.to_owned(), entity.to_owned(), used.to_owned());
+    for (line, wanted) in [
+        (&["--virtual-account", "bot"][..], vec![("production", "all", "21")]),
+        (
+            &["--virtual-account", "bot", "--model", "main/m"],
+            vec![("production", "all", "21"), ("model", "all", "21")],
+        ),
+        // With other tags the rule is not about it any more.
+        (
+            &["--virtual-account", "bot", "--model", "main/m", "--tag", "env=dev"],
+            vec![("model", "all", "21")],
+        ),
+        (&["--user", "ada@example.com"], vec![("everyone", "user:ada@example.com", "0")]),
+        // Tags are of virtual accounts only.
+        (
+            &["--user", "ada@example.com", "--tag", "env=prod"],
+            vec![("everyone", "user:ada@example.com", "0")],
+        ),
+    ] {
+        let line: Vec<&str> = ["budget", "simulate"].iter().chain(line).copied().collect();
+        let wanted: Vec<_> = wanted.into_iter().map(owned).collect();
+        assert_eq!(rules(&gateway.admin_json(&line)), wanted, "{line:?}");
+    }
+    for line in [
+        &[][..],
+        &["--user", "nobody@example.com"],
+        &["--virtual-account", "none"],
+        &["--team", "none"],
+        &["--model", "main/none"],
+        &["--user", "ada@example.com", "--virtual-account", "bot"],
+    ] {
+        let line: Vec<&str> = ["budget", "simulate"].iter().chain(line).copied().collect();
+        assert!(!gateway.admin(&line).status.success(), "{line:?}");
+    }
+    // Asking counted nothing, and made no counter.
+    let everyone = gateway.admin_json(&["budget", "show", "everyone"]);
+    assert!(rows(&everyone).is_empty(), "{everyone}");
+    let shown = gateway.admin_json(&["limit", "list"]);
+    let shown = rows(&shown);
+    let [bots, people] = &shown[..] else { panic!("{shown:?}") };
+    assert_eq!((&bots["rule"], &bots["used"], &bots["limit"]), (&json!("bots"), &json!(1), &json!(10)));
+    assert_eq!((&people["rule"], &people["entity"]), (&json!("people"), &json!("nobody yet")));
+    assert_eq!(rows(&gateway.admin_json(&["limit", "show", "bots"]))[0]["used"], json!(1));
+    assert!(!gateway.admin(&["limit", "show", "none"]).status.success());
+    // One budget goes, the others keep what is spent.
+    gateway.admin_ok(&["budget", "delete", "production"]);
+    assert!(!gateway.admin(&["budget", "delete", "production"]).status.success());
+    let left = gateway.admin_json(&["budget", "list"]);
+    assert_eq!(rules(&left)[1], owned(("model", "all", "21")));
+    let manifest = gateway.admin_ok(&["export", "gateway-budget-config"]);
+    assert!(!manifest.contains("production") && manifest.contains("everyone"), "{manifest}");
+}

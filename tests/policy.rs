@@ -119,7 +119,12 @@ const ROWS: &[&str] = &[
     "GET /llm-gateway/config/{type}",
     "GET /llm-gateway/budgets",
     "PUT /llm-gateway/budgets",
+    "GET /llm-gateway/config/budget/usage",
+    "GET /llm-gateway/rate-limits",
+    "GET /llm-gateway/rate-limits/{id}",
     "GET /llm-gateway/budgets/my-usage",
+    "POST /llm-gateway/budgets/simulate",
+    "DELETE /llm-gateway/budgets/{id}",
     "GET /llm-gateway/budgets/{id}",
     "GET /llm-gateway/budgets/{id}/leaderboard",
     "GET /openapi.json",
@@ -599,7 +604,13 @@ impl Stage {
                 "/llm-gateway/budgets".into(),
                 json!({"manifest": {"type": "gateway-budget-config", "name": "b", "rules": []}}),
             ),
-            ("GET", "/llm-gateway/budgets/{id}") => ("/llm-gateway/budgets/none".into(), Value::Null),
+            ("POST", "/llm-gateway/budgets/simulate") => {
+                ("/llm-gateway/budgets/simulate".into(), json!({"model": "main/m"}))
+            }
+            ("GET", "/llm-gateway/rate-limits/{id}") => ("/llm-gateway/rate-limits/none".into(), Value::Null),
+            ("GET" | "DELETE", "/llm-gateway/budgets/{id}") => {
+                ("/llm-gateway/budgets/none".into(), Value::Null)
+            }
             ("GET", "/llm-gateway/budgets/{id}/leaderboard") => {
                 ("/llm-gateway/budgets/none/leaderboard".into(), Value::Null)
             }

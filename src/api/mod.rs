@@ -268,9 +268,14 @@ routes! {
     "/audit/verify", "GET": "GET" Person audit::verify;
     "/explain", "GET": "GET" Person explain::show;
     "/llm-gateway/config/{type}", "GET": "GET" Person limits::config;
+    "/llm-gateway/config/budget/usage", "GET": "GET" Person limits::budget_usage;
+    "/llm-gateway/rate-limits", "GET": "GET" Person limits::list_rates;
+    "/llm-gateway/rate-limits/{id}", "GET": "GET" Person limits::show_rate;
     "/llm-gateway/budgets", "GET, PUT": "GET" Person limits::list_all, "PUT" Person limits::put;
     "/llm-gateway/budgets/my-usage", "GET": "GET" Token limits::my_usage;
-    "/llm-gateway/budgets/{id}", "GET": "GET" Person limits::show;
+    "/llm-gateway/budgets/simulate", "POST": "POST" Person limits::simulate;
+    "/llm-gateway/budgets/{id}", "GET, DELETE":
+        "GET" Person limits::show, "DELETE" Person limits::delete;
     "/llm-gateway/budgets/{id}/leaderboard", "GET": "GET" Person limits::leaderboard;
     "/usage/report", "GET": "GET" Person usage::report;
     "/usage/export", "GET": "GET" Export usage::export;

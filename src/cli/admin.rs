@@ -8,8 +8,8 @@ use super::client::{self, Client};
 use super::failure::Failure;
 use super::output::{Format, Output};
 use super::{
-    apply, audit, backup, budget, catalogue, clock, config_file, explain, export, grant, logs, model, provider,
-    settings, team, token, usage, user, virtual_account,
+    apply, audit, backup, budget, catalogue, clock, config_file, explain, export, grant, limit, logs, model,
+    provider, settings, team, token, usage, user, virtual_account,
 };
 
 /// Administer a gateway: people, applications, provider accounts, who may use what, and what was used.
@@ -76,6 +76,7 @@ enum Noun {
     Usage(usage::Usage),
     Logs(logs::Logs),
     Budget(budget::Budget),
+    Limit(limit::Limit),
     Apply(apply::Apply),
     Export(export::Export),
     Explain(explain::Explain),
@@ -140,6 +141,7 @@ impl Admin {
             Noun::Usage(noun) => noun.run(&open),
             Noun::Logs(noun) => noun.run(&open),
             Noun::Budget(noun) => noun.run(&open),
+            Noun::Limit(noun) => noun.run(&open),
             Noun::Apply(verb) => verb.run(&open),
             Noun::Export(verb) => verb.run(&open),
             Noun::Explain(verb) => verb.run(&open),

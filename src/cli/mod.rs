@@ -17,6 +17,7 @@ mod export;
 mod failure;
 mod grant;
 mod input;
+mod limit;
 mod logs;
 mod manifest_file;
 mod model;

@@ -161,6 +161,9 @@ fn store(config: &Config, faults: &mut Faults) {
 }
 
 fn egress(config: &Config, faults: &mut Faults) {
+    if let Some(folder) = &config.egress.webhook_dir {
+        faults.absolute("egress", "webhook_dir", folder);
+    }
     for rule in config.egress.allow.iter().flatten() {
         if let Err(text) = EgressRule::parse(rule) {
             faults.add("egress", "allow", text);

@@ -8,8 +8,13 @@ use super::{Config, EgressRule, LogLevel, Network};
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// Keys that have no default: the example shows a value, the default is "not set".
-const WITHOUT_DEFAULT: [&str; 4] =
-    ["server.tls_cert_file", "server.tls_key_file", "store.master_key_file", "egress.allow"];
+const WITHOUT_DEFAULT: [&str; 5] = [
+    "server.tls_cert_file",
+    "server.tls_key_file",
+    "store.master_key_file",
+    "egress.allow",
+    "egress.webhook_dir",
+];
 
 /// `section.key` of every key that the example shows, in its order.
 fn keys_of_example() -> Vec<String> {
@@ -70,6 +75,7 @@ fn the_example_with_its_comments_stripped_is_the_defaults() {
     assert!(config.server.tls_key_file.take().is_some());
     assert!(config.store.master_key_file.take().is_some());
     assert!(config.egress.allow.take().is_some());
+    assert!(config.egress.webhook_dir.take().is_some());
     assert_eq!(config, Config::default());
 }
 
@@ -92,7 +98,7 @@ fn the_sections_are_those_of_the_struct() {
 }
 
 /// Where each key's effect is shown: file and test. A new key fails here until a test shows that it does something.
-const EFFECTS: [(&str, &str, &str); 39] = [
+const EFFECTS: [(&str, &str, &str); 40] = [
     ("server.listen", "tests/support/gateway.rs", "fn try_serve"),
     ("server.tls_cert_file", "tests/sdk/test_tls.py", "def test_"),
     ("server.tls_key_file", "tests/sdk/test_tls.py", "def test_"),
@@ -136,6 +142,7 @@ const EFFECTS: [(&str, &str, &str); 39] = [
     ("store.data_dir", "tests/support/gateway.rs", "fn data_dir"),
     ("store.master_key_file", "tests/effects.rs", "fn the_master_key_can_live_elsewhere"),
     ("egress.allow", "tests/effects.rs", "fn what_egress_does_not_allow_is_not_dialled"),
+    ("egress.webhook_dir", "tests/alerts.rs", "fn an_alert_is_posted_once_to_each_channel"),
     ("relay.connect_timeout_ms", "tests/effects.rs", "fn a_provider_that_does_not_accept_is_504"),
     (
         "relay.first_byte_timeout_ms",

@@ -172,6 +172,37 @@ pub struct LimitWhen {
     pub tags: BTreeMap<String, String>,
 }
 
+/// How an alert is written for whoever is behind a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AlertForm {
+    /// `{"text": ...}` in Slack's markup.
+    Slack,
+    /// `{"text": ...}` as Microsoft Teams takes it.
+    Teams,
+    /// An object with a member for each fact.
+    Json,
+}
+
+/// Where an alert is posted to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertTarget {
+    /// How it is written.
+    pub form: AlertForm,
+    /// The channel's name. Its URL is a secret of the host: a file of that name.
+    pub channel: String,
+}
+
+impl AlertTarget {
+    /// Whether a text names a channel: what is a file's name everywhere and leads to no other folder.
+    pub fn is_channel(text: &str) -> bool {
+        (1..=128).contains(&text.len())
+            && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    }
+}
+
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -194,6 +225,9 @@ pub struct LimitRule {
     /// Percents of the limit that are told of once in a period, ascending.
     #[serde(default)]
     pub alert_percents: Vec<u32>,
+    /// Where alerts are posted to, besides the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alert_targets: Vec<AlertTarget>,
 }
 
 /// All rules of one kind.
@@ -207,6 +241,9 @@ pub struct LimitConfig {
     /// Where days begin: minutes east of UTC.
     #[serde(default)]
     pub offset_minutes: i32,
+    /// In place of the offset: the name of a place in the IANA database, such as `Europe/Berlin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// From the top down.
     pub rules: Vec<LimitRule>,
     /// The manifest as it was applied.

@@ -19,7 +19,10 @@ pub use audit::{AuditEntry, AuditSource};
 pub use body_logging::BodyLogging;
 pub use credential::{AwsAccessKey, Credential};
 pub use grant::{Grant, GrantSource, Role, Target};
-pub use limit::{CountedPer, LimitConfig, LimitKind, LimitRule, LimitUnit, LimitWhen, Measure, Period};
+pub use limit::{
+    AlertForm, AlertTarget, CountedPer, LimitConfig, LimitKind, LimitRule, LimitUnit, LimitWhen, Measure,
+    Period,
+};
 pub use money::Money;
 pub use price::{ModelPrices, PriceEntry, Rates, Tier, Unit};
 pub use principal::{AutoRotate, Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};

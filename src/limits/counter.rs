@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::tz::TimeZone;
+
 use super::period;
 use super::window::Window;
 use crate::clock::UnixMillis;
@@ -29,8 +31,17 @@ pub(super) struct Spending {
     pub spent: Amount,
     /// By calls that run, as far as was thought.
     pub reserved: Amount,
-    /// Thresholds that were told of in this period.
-    pub alerted: usize,
+    /// The threshold that was last told of in this period.
+    pub told: Threshold,
+}
+
+/// A part of the limit that somebody is told of when it is spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Threshold {
+    /// Of the limit.
+    pub percent: u32,
+    /// The same in the counters' unit.
+    pub amount: Amount,
 }
 
 #[derive(Debug)]
@@ -54,6 +65,17 @@ pub(super) struct Held {
     pub amount: Amount,
 }
 
+/// Thresholds were passed that nobody was told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct News {
+    /// The highest one.
+    pub percent: u32,
+    /// What is spent.
+    pub spent: Amount,
+    /// The period.
+    pub start: UnixMillis,
+}
+
 /// A counter as it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Level {
@@ -72,7 +94,7 @@ pub(super) struct Level {
 pub(super) struct Table {
     kind: LimitKind,
     period: Period,
-    offset_minutes: i32,
+    zone: TimeZone,
     /// Calls that began before are taken from the records; later ones are counted as they come.
     pub since: UnixMillis,
     /// Until those of before are in nobody knows what was spent. A rule that comes while the gateway runs lets calls pass
@@ -93,14 +115,14 @@ impl Table {
     pub(super) fn new(
         kind: LimitKind,
         period: Period,
-        offset_minutes: i32,
+        zone: TimeZone,
         since: UnixMillis,
         is_of_start: bool,
     ) -> Self {
         Self {
             kind,
             period,
-            offset_minutes,
+            zone,
             since,
             is_of_start,
             loaded: AtomicBool::new(false),
@@ -125,7 +147,7 @@ impl Table {
 
     /// The period that a time is in.
     pub(super) fn bounds(&self, at: UnixMillis) -> (UnixMillis, UnixMillis) {
-        period::bounds(self.period, at, self.offset_minutes)
+        period::bounds(self.period, at, &self.zone)
     }
 
     /// The first time that counts now.
@@ -176,6 +198,15 @@ impl Table {
     /// The counter of an entity, if it has one.
     pub(super) fn existing(&self, entity: &str) -> Option<Arc<Counter>> {
         self.shard(entity).get(entity).cloned()
+    }
+
+    /// How a counter stands that nothing was counted in.
+    pub(super) fn untouched(&self, now: UnixMillis) -> Level {
+        let (start, end) = match self.kind {
+            LimitKind::Budget => self.bounds(now),
+            LimitKind::Rate => (self.from(now), now),
+        };
+        Level { used: 0, spent: 0, start, end }
     }
 
     /// All of them, by entity.
@@ -271,16 +302,15 @@ impl Counter {
         }
     }
 
-    /// What was held is over, and was this in truth. Gives how many of the thresholds were passed by it that nobody was
-    /// told of, and what is spent.
+    /// What was held is over, and was this in truth. Gives the thresholds that were passed by it, if nobody was told yet.
     pub(super) fn settle(
         &self,
         table: &Table,
         now: UnixMillis,
         held: Held,
         actual: Amount,
-        thresholds: &[Amount],
-    ) -> Option<(usize, Amount)> {
+        thresholds: &[Threshold],
+    ) -> Option<News> {
         match &mut *self.state() {
             State::Window(window) => {
                 window.taken(now.0);
@@ -295,34 +325,31 @@ impl Counter {
                 }
                 spending.reserved = spending.reserved.saturating_sub(held.amount);
                 spending.spent = spending.spent.saturating_add(actual);
-                let passed = thresholds.iter().take_while(|threshold| spending.spent >= **threshold).count();
-                let is_news = passed > spending.alerted;
-                spending.alerted = spending.alerted.max(passed);
-                is_news.then_some((passed, spending.spent))
+                spending.news(thresholds)
             }
         }
     }
 
-    /// Adds what the records of before say.
+    /// Adds what the records of before say. Gives the thresholds that a rule which is new finds passed.
     pub(super) fn add_earlier(
         &self,
         table: &Table,
         now: UnixMillis,
         slot: u64,
         amount: Amount,
-        thresholds: &[Amount],
-    ) {
+        thresholds: &[Threshold],
+    ) -> Option<News> {
         match &mut *self.state() {
             State::Window(window) => {
                 window.add_to(slot, count(amount));
                 window.taken(now.0);
+                None
             }
             State::Spending(spending) => {
                 spending.roll(table, now);
                 spending.spent = spending.spent.saturating_add(amount);
-                // Who was told before a restart is not told again.
-                let passed = thresholds.iter().take_while(|threshold| spending.spent >= **threshold).count();
-                spending.alerted = spending.alerted.max(passed);
+                // Who was told before a restart is not told again; of a rule that is new nobody was told.
+                spending.news(thresholds).filter(|_| !table.is_of_start)
             }
         }
     }
@@ -345,6 +372,17 @@ impl Counter {
 }
 
 impl Spending {
+    /// Which thresholds are passed that nobody was told of; from now on somebody is.
+    fn news(&mut self, thresholds: &[Threshold]) -> Option<News> {
+        let passed = *thresholds.iter().rev().find(|threshold| self.spent >= threshold.amount)?;
+        // The limit and the thresholds may have changed since: what is further in either way is news.
+        let told = &mut self.told;
+        let is_news = passed.percent > told.percent || passed.amount > told.amount;
+        let percent = passed.percent.max(told.percent);
+        *told = Threshold { percent, amount: passed.amount.max(told.amount) };
+        is_news.then_some(News { percent: passed.percent, spent: self.spent, start: self.start })
+    }
+
     /// Begins anew when the period is over.
     fn roll(&mut self, table: &Table, now: UnixMillis) {
         if now >= self.end {

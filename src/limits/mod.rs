@@ -24,10 +24,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::clock::UnixMillis;
-use crate::domain::{LimitConfig, LimitKind, Measure, Money, TokenCounts, UsageRecord};
+use crate::domain::{AlertTarget, LimitConfig, LimitKind, Measure, Money, TokenCounts, UsageRecord};
 use crate::failure::LimitRefusal;
 use crate::store::World;
-use counter::{Amount, Counter, Held, Table};
+use crate::usage::Since;
+use counter::{Amount, Counter, Held, News, Table};
 use rule::Rule;
 
 /// Alerts that wait to be told of; more are only counted.
@@ -69,6 +70,10 @@ pub struct Alert {
     pub limit: String,
     /// Such as `cost_per_month`.
     pub unit: String,
+    /// When the period began.
+    pub period_start: UnixMillis,
+    /// Where it is posted to.
+    pub targets: Vec<AlertTarget>,
 }
 
 /// What is counted of the limits themselves.
@@ -76,6 +81,8 @@ pub struct Alert {
 struct Told {
     alerts: Mutex<VecDeque<Alert>>,
     alerts_total: AtomicU64,
+    alerts_sent: AtomicU64,
+    alerts_failed: AtomicU64,
     rates_refused: AtomicU64,
     budgets_refused: AtomicU64,
     /// Calls under a budget of money whose price is not known.
@@ -259,8 +266,8 @@ impl Limits {
         self.compiled(world, now).all().any(|rule| !rule.table.is_loaded())
     }
 
-    /// Fills new counters from the records of calls that began before the counters were there. `scan` gives each record
-    /// since a time once; those it has to give are on disk. Reads the disk: for an OS thread.
+    /// Fills new counters with what was used by calls that began before the counters were there. `scan` gives what was
+    /// used since a time, each call once; what it has to give is on disk. Reads the disk: for an OS thread.
     ///
     /// # Errors
     /// What `scan` says; nothing is changed then, and it may be tried again.
@@ -268,15 +275,27 @@ impl Limits {
         &self,
         world: &World,
         now: UnixMillis,
-        scan: impl FnOnce(UnixMillis, &mut dyn FnMut(&UsageRecord)) -> Result<(), E>,
+        scan: impl FnOnce(&Since, &mut dyn FnMut(&UsageRecord)) -> Result<(), E>,
     ) -> Result<(), E> {
         let compiled = self.compiled(world, now);
         let pending: Vec<&Arc<Rule>> = compiled.all().filter(|rule| !rule.table.is_loaded()).collect();
         let Some(from) = pending.iter().map(|rule| rule.table.from(now)).min() else { return Ok(()) };
         let latest = now.plus(FUTURE);
+        let mut cuts = std::collections::BTreeSet::new();
+        let mut sums_until = UnixMillis(u64::MAX);
+        for rule in &pending {
+            let table = &rule.table;
+            cuts.extend([table.from(now), table.since]);
+            sums_until = sums_until.min(table.since);
+            if rule_is_rate(rule) {
+                // A window slides; an hour together says too little.
+                sums_until = sums_until.min(table.from(now));
+            }
+        }
+        let since = Since { from, sums_until, cuts: cuts.into_iter().collect() };
         // Apart from the counters, so that a scan which breaks off leaves nothing behind.
         let mut earlier: HashMap<(usize, String, u64), Amount> = HashMap::new();
-        scan(from, &mut |record| {
+        scan(&since, &mut |record| {
             let Some(facts) = Facts::of_record(record, world) else { return };
             for (at, rule) in pending.iter().enumerate() {
                 let table = &rule.table;
@@ -295,7 +314,12 @@ impl Limits {
         for ((at, entity, slot), amount) in earlier {
             let Some(rule) = pending.get(at) else { continue };
             match rule.table.counter(&entity, now) {
-                Some(counter) => counter.add_earlier(&rule.table, now, slot, amount, &rule.thresholds),
+                Some(counter) => {
+                    let news = counter.add_earlier(&rule.table, now, slot, amount, &rule.thresholds);
+                    if let Some(news) = news {
+                        self.told.alert(rule, entity, news);
+                    }
+                }
                 None => {
                     self.told.crowded.fetch_add(1, Ordering::Relaxed);
                 }
@@ -307,6 +331,12 @@ impl Limits {
         Ok(())
     }
 
+    /// An alert was posted to a channel, or could not be.
+    pub fn count_delivery(&self, is_sent: bool) {
+        let total = if is_sent { &self.told.alerts_sent } else { &self.told.alerts_failed };
+        total.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Alerts since the last time.
     pub fn take_alerts(&self) -> Vec<Alert> {
         self.told.alerts.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
@@ -316,6 +346,13 @@ impl Limits {
 impl Compiled {
     fn all(&self) -> impl Iterator<Item = &Arc<Rule>> {
         self.rates.iter().chain(&self.budgets)
+    }
+
+    fn of(&self, kind: LimitKind) -> &[Arc<Rule>] {
+        match kind {
+            LimitKind::Rate => &self.rates,
+            LimitKind::Budget => &self.budgets,
+        }
     }
 }
 
@@ -331,10 +368,11 @@ fn compile(
     is_start: bool,
 ) -> Vec<Arc<Rule>> {
     let mut rules = Vec::with_capacity(config.rules.len());
+    let zone = period::zone(config.zone.as_deref(), config.offset_minutes);
     for spec in &config.rules {
         let key = Rule::key(spec, config);
         let table = tables.get(&key).cloned().unwrap_or_else(|| {
-            Arc::new(Table::new(config.kind, spec.unit.period, config.offset_minutes, now, is_start))
+            Arc::new(Table::new(config.kind, spec.unit.period, zone.clone(), now, is_start))
         });
         kept.insert(key, Arc::clone(&table));
         rules.push(Arc::new(Rule::new(spec, table)));
@@ -366,8 +404,8 @@ impl Reservation {
         for share in std::mem::take(&mut self.shares) {
             let rule = &share.rule;
             let news = share.counter.settle(&rule.table, now, share.held, actual(rule), &rule.thresholds);
-            if let (Some((passed, spent)), Some(told)) = (news, &self.told) {
-                told.alert(rule, share.entity, passed, spent);
+            if let (Some(news), Some(told)) = (news, &self.told) {
+                told.alert(rule, share.entity, news);
             }
         }
     }
@@ -382,16 +420,17 @@ impl Drop for Reservation {
 }
 
 impl Told {
-    fn alert(&self, rule: &Rule, entity: String, passed: usize, spent: Amount) {
+    fn alert(&self, rule: &Rule, entity: String, news: News) {
         self.alerts_total.fetch_add(1, Ordering::Relaxed);
-        let percent = passed.checked_sub(1).and_then(|last| rule.spec.alert_percents.get(last));
         let alert = Alert {
             rule: rule.spec.id.clone(),
             entity,
-            percent: percent.copied().unwrap_or(0),
-            spent: rule.words(spent),
+            percent: news.percent,
+            spent: rule.words(news.spent),
             limit: rule.words(rule.limit),
             unit: rule.spec.unit.to_string(),
+            period_start: news.start,
+            targets: rule.spec.alert_targets.clone(),
         };
         let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
         if alerts.len() < MAX_ALERTS {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::counter::{Amount, Table};
+use super::counter::{Amount, Table, Threshold};
 use crate::domain::{
     CountedPer, LimitConfig, LimitRule, Measure, Money, Principal, Subject, Team, UsageRecord,
 };
@@ -14,8 +14,8 @@ use crate::store::World;
 /// What rules see of a call.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// Who calls: a user or a virtual account.
-    subject: Subject,
+    /// Who calls: a user or a virtual account. `None` only in a supposed call that names nobody.
+    subject: Option<Subject>,
     /// The user's teams, without `everyone`, or the team that owns the virtual account.
     teams: Cow<'a, [Subject]>,
     /// `account/name`.
@@ -30,13 +30,13 @@ impl<'a> Facts<'a> {
         let model = Cow::Owned(model);
         match principal {
             Principal::User { user, .. } => Some(Self {
-                subject: Subject::User(user.email.clone()),
+                subject: Some(Subject::User(user.email.clone())),
                 teams: Cow::Borrowed(world.team_subjects_of(user.email.as_str())),
                 model,
                 tags: None,
             }),
             Principal::VirtualAccount { account, .. } => Some(Self {
-                subject: Subject::VirtualAccount(account.name.clone()),
+                subject: Some(Subject::VirtualAccount(account.name.clone())),
                 teams: account.owned_by.iter().cloned().map(Subject::Team).collect(),
                 model,
                 tags: Some(&account.tags),
@@ -64,16 +64,26 @@ impl<'a> Facts<'a> {
             }
             Subject::Team(_) => return None,
         };
-        Some(Self { subject, teams, model: Cow::Borrowed(&record.model), tags })
+        Some(Self { subject: Some(subject), teams, model: Cow::Borrowed(&record.model), tags })
+    }
+
+    /// Of a call that nobody makes: an admin asks what would hold it. `subject` is a user or a virtual account.
+    pub fn supposed(
+        subject: Option<Subject>,
+        teams: Vec<Subject>,
+        model: String,
+        tags: Option<&'a BTreeMap<String, String>>,
+    ) -> Self {
+        Self { subject, teams: Cow::Owned(teams), model: Cow::Owned(model), tags }
     }
 
     fn is(&self, wanted: &Subject) -> bool {
         match wanted {
             Subject::Team(name) => {
-                (name.as_str() == Team::EVERYONE && matches!(self.subject, Subject::User(_)))
+                (name.as_str() == Team::EVERYONE && matches!(self.subject, Some(Subject::User(_))))
                     || self.teams.contains(wanted)
             }
-            _ => self.subject == *wanted,
+            _ => self.subject.as_ref() == Some(wanted),
         }
     }
 
@@ -90,7 +100,7 @@ pub(super) struct Rule {
     /// In the counters' unit.
     pub limit: Amount,
     /// The alerts' percents, in the counters' unit.
-    pub thresholds: Vec<Amount>,
+    pub thresholds: Vec<Threshold>,
     /// Its counters.
     pub table: Arc<Table>,
 }
@@ -105,14 +115,18 @@ impl Rule {
         let thresholds = spec
             .alert_percents
             .iter()
-            .map(|percent| limit.saturating_mul(i128::from(*percent)) / 100)
+            .map(|percent| Threshold {
+                percent: *percent,
+                amount: limit.saturating_mul(i128::from(*percent)) / 100,
+            })
             .collect();
         Self { spec: spec.clone(), limit, thresholds, table }
     }
 
     /// What tells the counters of one rule from those of another: all but the limit, what it does and what it tells.
     pub(super) fn key(spec: &LimitRule, config: &LimitConfig) -> String {
-        let parts = (config.kind, config.offset_minutes, &spec.id, &spec.when, &spec.unit, &spec.per);
+        let parts =
+            (config.kind, config.offset_minutes, &config.zone, &spec.id, &spec.when, &spec.unit, &spec.per);
         serde_json::to_string(&parts).unwrap_or_else(|_| spec.id.clone())
     }
 
@@ -133,14 +147,15 @@ impl Rule {
         let per = &self.spec.per;
         let mut entities = vec![String::new()];
         if per.contains(&CountedPer::User) || per.contains(&CountedPer::VirtualAccount) {
-            let wanted = match facts.subject {
-                Subject::User(_) => CountedPer::User,
-                _ => CountedPer::VirtualAccount,
+            let (wanted, subject) = match &facts.subject {
+                Some(subject @ Subject::User(_)) => (CountedPer::User, subject),
+                Some(subject @ Subject::VirtualAccount(_)) => (CountedPer::VirtualAccount, subject),
+                Some(Subject::Team(_)) | None => return Vec::new(),
             };
             if !per.contains(&wanted) {
                 return Vec::new();
             }
-            entities = extended(&entities, std::iter::once(facts.subject.to_string()));
+            entities = extended(&entities, std::iter::once(subject.to_string()));
         }
         for part in per {
             match part {
@@ -149,7 +164,9 @@ impl Rule {
                     entities = extended(&entities, facts.teams.iter().map(Subject::to_string))
                 }
                 CountedPer::Model => {
-                    entities = extended(&entities, std::iter::once(format!("model:{}", facts.model)));
+                    // Only a supposed call may be without one.
+                    let model = Some(&facts.model).filter(|model| !model.is_empty());
+                    entities = extended(&entities, model.map(|model| format!("model:{model}")).into_iter());
                 }
                 CountedPer::Tag(key) => {
                     let tag = facts.tag(key).map(|value| format!("metadata.{key}:{value}"));

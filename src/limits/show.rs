@@ -8,13 +8,15 @@ use super::counter::{self, Amount};
 use super::rule::{Facts, Rule};
 use super::rule_is_rate;
 use crate::clock::UnixMillis;
-use crate::domain::{LimitRule, Measure};
+use crate::domain::{LimitKind, LimitRule, Measure};
 use crate::failure::LimitRefusal;
 use crate::store::World;
 
 /// How far one counter of a rule is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Level {
+    /// Which kind of limit it is.
+    pub kind: LimitKind,
     /// The rule.
     pub rule: LimitRule,
     /// What the counter is of; empty: of everything that the rule is about.
@@ -30,6 +32,9 @@ pub struct Level {
 }
 
 fn seconds(ms: u64) -> u64 {
+    // SDKs (openai and anthropic of 2026) believe at most 60 and else come back at once. A window of a minute is up to
+    // 300 ms longer, so who waits 60 seconds may be told once more to wait one.
+    let ms = if (60_001..=61_000).contains(&ms) { 60_000 } else { ms };
     ms.div_ceil(1000).max(1)
 }
 
@@ -147,6 +152,7 @@ fn percent(rule: &Rule, used: Amount) -> u64 {
 fn level(rule: &Rule, entity: String, level: &counter::Level) -> Level {
     let used = rule.words(level.spent);
     Level {
+        kind: rule.table.kind(),
         rule: rule.spec.clone(),
         entity,
         used: used.trim_start_matches('$').to_owned(),
@@ -156,39 +162,41 @@ fn level(rule: &Rule, entity: String, level: &counter::Level) -> Level {
     }
 }
 
+/// The same of an entity, which may have no counter yet.
+fn level_of(rule: &Rule, entity: String, now: UnixMillis) -> Level {
+    let table = &rule.table;
+    let shown = match table.existing(&entity) {
+        Some(counter) => counter.level(table, now),
+        None => table.untouched(now),
+    };
+    level(rule, entity, &shown)
+}
+
 impl Limits {
-    /// Every counter of the budgets, by rule and entity, at most `max`.
-    pub fn budget_levels(&self, world: &World, now: UnixMillis, max: usize) -> Vec<Level> {
+    /// Every counter of one kind of limits, by rule and entity, at most `max`. A rule that nobody was counted in yet has
+    /// its one counter, if it counts nothing apart.
+    pub fn levels(&self, world: &World, kind: LimitKind, now: UnixMillis, max: usize) -> Vec<Level> {
         let mut levels = Vec::new();
-        for rule in &self.compiled(world, now).budgets {
-            let table = &rule.table;
-            let all = table.all();
-            if all.is_empty()
-                && rule.spec.per.is_empty()
-                && let Some(counter) = table.counter("", now)
-            {
-                levels.push(level(rule, String::new(), &counter.level(table, now)));
+        for rule in self.compiled(world, now).of(kind) {
+            let mut all = rule.table.all();
+            if all.is_empty() && rule.spec.per.is_empty() {
+                levels.push(level_of(rule, String::new(), now));
             }
-            for (entity, counter) in all {
-                if levels.len() >= max {
-                    return levels;
-                }
-                levels.push(level(rule, entity, &counter.level(table, now)));
-            }
+            all.truncate(max.saturating_sub(levels.len()));
+            levels.extend(
+                all.into_iter()
+                    .map(|(entity, counter)| level(rule, entity, &counter.level(&rule.table, now))),
+            );
         }
+        levels.truncate(max);
         levels
     }
 
-    /// The counters of the budgets that a call would be counted in.
+    /// The counters of the budgets that a call would be counted in. Makes none.
     pub fn matched_levels(&self, world: &World, facts: &Facts<'_>, now: UnixMillis) -> Vec<Level> {
         let mut levels = Vec::new();
         for rule in &self.compiled(world, now).budgets {
-            for entity in rule.entities(facts) {
-                let table = &rule.table;
-                if let Some(counter) = table.existing(&entity).or_else(|| table.counter(&entity, now)) {
-                    levels.push(level(rule, entity, &counter.level(table, now)));
-                }
-            }
+            levels.extend(rule.entities(facts).into_iter().map(|entity| level_of(rule, entity, now)));
         }
         levels
     }
@@ -201,6 +209,16 @@ impl Limits {
             ("gateway_rate_limit_refusals_total", "Calls refused by a rate limit.", &told.rates_refused),
             ("gateway_budget_refusals_total", "Calls refused by a budget.", &told.budgets_refused),
             ("gateway_budget_alerts_total", "Thresholds of budgets that were passed.", &told.alerts_total),
+            (
+                "gateway_budget_alerts_sent_total",
+                "Alerts that a notification channel has taken.",
+                &told.alerts_sent,
+            ),
+            (
+                "gateway_budget_alerts_failed_total",
+                "Alerts that a notification channel did not get.",
+                &told.alerts_failed,
+            ),
             (
                 "gateway_budget_unpriced_total",
                 "Calls under a budget of money whose price is not known.",

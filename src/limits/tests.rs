@@ -38,6 +38,7 @@ impl House {
             kind,
             name: "x".into(),
             offset_minutes: 0,
+            zone: None,
             rules: rules(kind, list),
             manifest: Value::Null,
             created_at: NOW,
@@ -50,8 +51,8 @@ impl House {
     }
 
     fn load(&self, records: &[UsageRecord], now: UnixMillis) {
-        let load = self.limits.load(&self.store.snapshot(), now, |from, sink| {
-            records.iter().filter(|record| record.at >= from).for_each(sink);
+        let load = self.limits.load(&self.store.snapshot(), now, |since, sink| {
+            records.iter().filter(|record| record.at >= since.from).for_each(sink);
             Ok::<(), ()>(())
         });
         load.unwrap();
@@ -168,7 +169,7 @@ fn a_rule_fits_who_and_what_it_says() {
     ] {
         let list = json!([{"id": "r", "when": when, "limit_to": 1, "unit": "tokens_per_day", "budget_applies_per": per}]);
         let spec = rules(LimitKind::Budget, list).remove(0);
-        let table = Table::new(LimitKind::Budget, spec.unit.period, 0, NOW, false);
+        let table = Table::new(LimitKind::Budget, spec.unit.period, jiff::tz::TimeZone::UTC, NOW, false);
         let rule = Rule::new(&spec, Arc::new(table));
         let world = World::default();
         for (who, wanted) in [&bob, &tagged, &plain].into_iter().zip(fits) {
@@ -204,12 +205,12 @@ fn the_first_rate_decides_and_no_other_counts() {
     }
     let refusal = house.call(&bot, "main/m", 1, NOW).unwrap_err();
     assert!(!refusal.is_budget && refusal.message.contains("'bot'"), "{refusal:?}");
-    assert!((60..=61).contains(&refusal.retry_after_seconds));
+    assert_eq!(refusal.retry_after_seconds, 60);
     assert_eq!(refusal.lines[1], ("x-ratelimit-remaining-requests", "0".to_owned()));
     assert!(house.spend(&cron, 1, NOW).is_ok());
     let refusal = house.spend(&cron, 1, NOW).unwrap_err();
     assert!(refusal.message.contains("'all' of virtualaccount:cron"), "{refusal:?}");
-    let later = UnixMillis(NOW.0 + refusal.retry_after_seconds * 1000);
+    let later = UnixMillis(NOW.0 + refusal.retry_after_seconds * 1000 + 300);
     assert!(house.spend(&cron, 1, later).is_ok());
     // People are in none of the two.
     for _ in 0..5 {
@@ -239,7 +240,7 @@ fn every_budget_counts_and_the_first_one_refuses() {
     // The next day.
     let tomorrow = UnixMillis(NOW.0 + 86_400_000);
     assert!(house.spend(&bot, 10, tomorrow).is_ok());
-    let levels = house.limits.budget_levels(&house.store.snapshot(), tomorrow, 10);
+    let levels = house.limits.levels(&house.store.snapshot(), LimitKind::Budget, tomorrow, 10);
     let shown: Vec<_> =
         levels.iter().map(|level| (level.rule.id.as_str(), level.used.as_str(), level.percent)).collect();
     assert_eq!(shown, [("mine", "10", 10), ("all", "110", 220)]);
@@ -263,7 +264,7 @@ fn audit_mode_counts_and_never_refuses() {
     for _ in 0..5 {
         house.spend(&person("bob@x.io"), 10, NOW).unwrap();
     }
-    assert_eq!(house.limits.budget_levels(&house.store.snapshot(), NOW, 10)[0].used, "50");
+    assert_eq!(house.limits.levels(&house.store.snapshot(), LimitKind::Budget, NOW, 10)[0].used, "50");
 }
 
 #[test]
@@ -279,7 +280,7 @@ fn reservations_hold_until_they_settle_or_are_dropped() {
     first.settle(TokenCounts { input: 5, output: 5, ..TokenCounts::default() }, None, NOW);
     let second = house.call(&bob, "main/m", 60, NOW).unwrap();
     drop(second);
-    assert_eq!(house.limits.budget_levels(&house.store.snapshot(), NOW, 10)[0].used, "10");
+    assert_eq!(house.limits.levels(&house.store.snapshot(), LimitKind::Budget, NOW, 10)[0].used, "10");
     // The last bit is of use to one call at a time.
     let large = house.call(&bob, "main/m", 1_000, NOW).unwrap();
     assert!(house.call(&bob, "main/m", 1, NOW).is_err());
@@ -289,7 +290,7 @@ fn reservations_hold_until_they_settle_or_are_dropped() {
     let tomorrow = UnixMillis(NOW.0 + 86_400_000);
     house.spend(&bob, 7, tomorrow).unwrap();
     late.settle(TokenCounts { input: 50, ..TokenCounts::default() }, None, tomorrow);
-    assert_eq!(house.limits.budget_levels(&house.store.snapshot(), tomorrow, 10)[0].used, "7");
+    assert_eq!(house.limits.levels(&house.store.snapshot(), LimitKind::Budget, tomorrow, 10)[0].used, "7");
 }
 
 #[test]
@@ -332,7 +333,7 @@ fn a_restart_neither_forgives_nor_invents() {
     house.load(&records, NOW);
     house.load(&records, NOW);
     let used = |of: &str| {
-        let levels = house.limits.budget_levels(&house.store.snapshot(), NOW, 10);
+        let levels = house.limits.levels(&house.store.snapshot(), LimitKind::Budget, NOW, 10);
         levels.into_iter().find(|level| level.entity == of).map(|level| level.used)
     };
     assert_eq!((used("user:bob@x.io"), used("user:ada@x.io")), (Some("60".into()), Some("100".into())));
@@ -349,7 +350,7 @@ fn a_restart_neither_forgives_nor_invents() {
     house.spend(&bob, 0, NOW).unwrap();
     let later = UnixMillis(NOW.0 + 1);
     house.load(&records, later);
-    assert_eq!(house.limits.budget_levels(&house.store.snapshot(), later, 10)[0].used, "260");
+    assert_eq!(house.limits.levels(&house.store.snapshot(), LimitKind::Budget, later, 10)[0].used, "260");
     // A scan that breaks off leaves nothing behind.
     house.set(LimitKind::Budget, json!([{"id": "d", "limit_to": 100, "unit": "tokens_per_day"}]));
     let broken = house.limits.load(&house.store.snapshot(), later, |_, sink| {
@@ -359,7 +360,7 @@ fn a_restart_neither_forgives_nor_invents() {
     assert_eq!(broken, Err("broken"));
     assert!(house.limits.needs_load(&house.store.snapshot(), later));
     house.load(&records[..1], later);
-    assert_eq!(house.limits.budget_levels(&house.store.snapshot(), later, 10)[0].used, "60");
+    assert_eq!(house.limits.levels(&house.store.snapshot(), LimitKind::Budget, later, 10)[0].used, "60");
 }
 
 #[test]
@@ -410,9 +411,43 @@ fn alerts_are_told_once_a_period() {
     assert_eq!(told(), [90]);
     house.spend(&bob, 3, NOW).unwrap();
     assert_eq!(told(), [100]);
+    // Other thresholds, and another limit.
+    let set = |limit: u64, thresholds: Value| {
+        house.set(
+            LimitKind::Budget,
+            json!([{"id": "b", "limit_to": limit, "unit": "tokens_per_day", "alerts": {"thresholds": thresholds}, "audit_mode": true}]),
+        );
+    };
+    set(100, json!([80]));
+    house.spend(&bob, 1, NOW).unwrap();
+    assert_eq!(told(), [0_u32; 0], "100% was told already");
+    set(100, json!([80, 110]));
+    house.spend(&bob, 10, NOW).unwrap();
+    assert_eq!(told(), [110]);
+    set(300, json!([50]));
+    house.spend(&bob, 20, NOW).unwrap();
+    assert_eq!(told(), [0_u32; 0]);
+    house.spend(&bob, 30, NOW).unwrap();
+    assert_eq!(told(), [50], "half of more than before");
     let tomorrow = UnixMillis(NOW.0 + 86_400_000);
-    house.spend(&bob, 100, tomorrow).unwrap();
-    assert_eq!(told(), [100]);
+    house.spend(&bob, 200, tomorrow).unwrap();
+    assert_eq!(told(), [50]);
+    // A rule that is new tells what it finds.
+    house.set(
+        LimitKind::Budget,
+        json!([{"id": "new", "limit_to": 100, "unit": "tokens_per_day", "alerts": {"thresholds": [50]}}]),
+    );
+    house.spend(&bob, 0, tomorrow).unwrap();
+    house.load(&[record("user:bob@x.io", 55, tomorrow)], UnixMillis(tomorrow.0 + 1));
+    assert_eq!(told(), [0_u32; 0], "the call came after the rule");
+    let later = UnixMillis(tomorrow.0 + 5);
+    house.set(
+        LimitKind::Budget,
+        json!([{"id": "newer", "limit_to": 100, "unit": "tokens_per_day", "alerts": {"thresholds": [50]}}]),
+    );
+    house.spend(&bob, 0, later).unwrap();
+    house.load(&[record("user:bob@x.io", 55, tomorrow)], later);
+    assert_eq!(told(), [50]);
 }
 
 #[test]

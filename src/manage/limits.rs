@@ -1,5 +1,6 @@
 //! Budgets and rate limits: applied and deleted by admins, as one document of each kind.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::domain::{LimitConfig, LimitKind, Principal, Subject, Team};
 use crate::failure::Failure;
 use crate::limits::{Facts, Level};
 use crate::manifest::LimitsSpec;
-use crate::store::{Key, Object};
+use crate::store::{Key, Object, World};
 
 impl Audited for LimitConfig {
     fn audited(&self) -> Value {
@@ -43,12 +44,7 @@ pub(super) fn build(
             }
         }
         for model in &rule.when.models {
-            let found = model.split_once('/').and_then(|(account, name)| {
-                world
-                    .account(account)
-                    .map(|account| account.spec.models.keys().any(|key| key.as_str() == name))
-            });
-            if found != Some(true) {
+            if !model_exists(world, model) {
                 return Err(refused(format!(
                     "Rule '{}' is about the model '{model}', which does not exist",
                     rule.id
@@ -61,6 +57,7 @@ pub(super) fn build(
         kind: spec.kind,
         name: spec.name.clone(),
         offset_minutes: spec.offset_minutes,
+        zone: spec.zone.clone(),
         rules: spec.rules.clone(),
         manifest: manifest.clone(),
         created_at: old.map_or(view.now, |old| old.created_at),
@@ -112,28 +109,125 @@ impl Manage {
     }
 }
 
+/// Whether there is a model of that name, as `account/name`.
+fn model_exists(world: &World, model: &str) -> bool {
+    model.split_once('/').is_some_and(|(account, name)| {
+        let account = world.account(account);
+        account.is_some_and(|account| account.spec.models.keys().any(|key| key.as_str() == name))
+    })
+}
+
 /// Counters that one answer shows.
 const MAX_LEVELS: usize = 10_000;
 
+/// A call that nobody makes: what is not given fits no rule that asks for it.
+#[derive(Clone, Debug, Default)]
+pub struct SupposedCall {
+    /// The email of who calls.
+    pub user: Option<String>,
+    /// Or the name of the virtual account.
+    pub virtual_account: Option<String>,
+    /// In place of those that the caller is in.
+    pub teams: Option<Vec<String>>,
+    /// `account/name`.
+    pub model: Option<String>,
+    /// In place of the virtual account's tags.
+    pub tags: Option<BTreeMap<String, String>>,
+}
+
 impl Manage {
-    /// The document of the budgets, if there is one.
+    /// The document of one kind, if there is one.
     ///
     /// # Errors
     /// When the caller is no admin.
-    pub fn budget_config(&self, principal: &Principal) -> Result<Option<Arc<LimitConfig>>, Failure> {
+    pub fn limit_config_if_any(
+        &self,
+        principal: &Principal,
+        kind: LimitKind,
+    ) -> Result<Option<Arc<LimitConfig>>, Failure> {
         let view = self.view(principal)?;
         view.require_admin()?;
-        Ok(view.world.limits(LimitKind::Budget).map(|config| Arc::clone(&config.value)))
+        Ok(view.world.limits(kind).map(|config| Arc::clone(&config.value)))
     }
 
-    /// How far every counter of the budgets is used.
+    /// How far every counter of one kind is used.
     ///
     /// # Errors
     /// When the caller is no admin.
-    pub fn budget_levels(&self, principal: &Principal) -> Result<Vec<Level>, Failure> {
+    pub fn limit_levels(&self, principal: &Principal, kind: LimitKind) -> Result<Vec<Level>, Failure> {
         let view = self.view(principal)?;
         view.require_admin()?;
-        Ok(self.limits.budget_levels(&view.world, view.now, MAX_LEVELS))
+        Ok(self.limits.levels(&view.world, kind, view.now, MAX_LEVELS))
+    }
+
+    /// How far the budgets are used that a supposed call would count in. Counts and changes nothing.
+    ///
+    /// # Errors
+    /// When the caller is no admin, or the call is about what does not exist.
+    pub fn simulate_budgets(
+        &self,
+        principal: &Principal,
+        supposed: &SupposedCall,
+    ) -> Result<Vec<Level>, Failure> {
+        let view = self.view(principal)?;
+        view.require_admin()?;
+        let world = &view.world;
+        let missing = |noun: &str, name: &str| refused(format!("There is no {noun} '{name}'"));
+        let team = |name: &String| match Subject::parse(&format!("team:{name}")) {
+            Ok(subject) if world.team(name).is_some() => Ok(subject),
+            _ => Err(missing("team", name)),
+        };
+        let teams =
+            supposed.teams.as_ref().map(|teams| teams.iter().map(team).collect::<Result<Vec<_>, _>>());
+        let teams = teams.transpose()?;
+        let (subject, own_teams, own_tags) = match (&supposed.user, &supposed.virtual_account) {
+            (Some(_), Some(_)) => return Err(refused("Give 'user' or 'virtual_account', not both")),
+            (Some(email), None) => {
+                let user = world.user(email).ok_or_else(|| missing("user", email))?;
+                let teams = world.team_subjects_of(user.email.as_str()).to_vec();
+                (Some(Subject::User(user.email.clone())), teams, None)
+            }
+            (None, Some(name)) => {
+                let account = world.virtual_account(name).ok_or_else(|| missing("virtual account", name))?;
+                let owner = account.owned_by.iter().cloned().map(Subject::Team).collect();
+                (Some(Subject::VirtualAccount(account.name.clone())), owner, Some(&account.value.tags))
+            }
+            (None, None) => (None, Vec::new(), None),
+        };
+        // People have no tags, as in truth.
+        let tags = if supposed.user.is_some() { None } else { supposed.tags.as_ref().or(own_tags) };
+        let model = supposed.model.clone().unwrap_or_default();
+        if supposed.model.is_some() && !model_exists(world, &model) {
+            return Err(missing("model", &model));
+        }
+        let facts = Facts::supposed(subject, teams.unwrap_or(own_teams), model, tags);
+        Ok(self.limits.matched_levels(world, &facts, view.now))
+    }
+
+    /// Takes one budget away.
+    ///
+    /// # Errors
+    /// When the caller is no admin, or there is none of that id.
+    pub fn delete_budget(&self, principal: &Principal, id: &str) -> Result<(), Failure> {
+        self.change(principal, |view| {
+            view.require_admin()?;
+            let unknown = || Failure::NotFound(format!("There is no budget '{id}'").into());
+            let old = view.world.limits(LimitKind::Budget).ok_or_else(unknown)?;
+            let mut config = LimitConfig::clone(&old.value);
+            config.rules.retain(|rule| rule.id != id);
+            if config.rules.len() == old.rules.len() {
+                return Err(unknown());
+            }
+            if let Some(rules) = config.manifest.get_mut("rules").and_then(Value::as_array_mut) {
+                rules.retain(|rule| rule.get("id").and_then(Value::as_str) != Some(id));
+            }
+            config.updated_at = view.now;
+            let mut draft = Draft::default();
+            let key = Key::limits(LimitKind::Budget);
+            draft.audit(view, "limits.update", &key, old.audited(), config.audited());
+            draft.replace(Object::Limits(config), old.revision);
+            Ok((draft, ()))
+        })
     }
 
     /// How far the budgets are used that the caller's own calls count in, whatever model they are for.

@@ -42,6 +42,7 @@ pub use collaborator::SharedResource;
 pub use directory::{HeldRole, Membership, TEAM_MANAGER, VirtualAccountFilter};
 pub use explain::Missing;
 pub use grant::GrantFilter;
+pub use limits::SupposedCall;
 pub use request_log::BodiesView;
 pub use settings::SettingsChange;
 pub use token::{Minted, NewToken, TokenOwner, TokenView, Validity};

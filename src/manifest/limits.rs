@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use jiff::tz::TimeZone;
+
 use super::LimitsSpec;
 use super::fields::Fields;
-use crate::domain::{CountedPer, LimitKind, LimitRule, LimitUnit, LimitWhen, Measure, Money, Subject};
+use crate::domain::{
+    AlertForm, AlertTarget, CountedPer, LimitKind, LimitRule, LimitUnit, LimitWhen, Measure, Money, Subject,
+};
 use crate::failure::Failure;
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -20,8 +24,10 @@ const MAX_COUNT: u64 = 1_000_000_000_000_000;
 /// What is told of when alerts are asked for without saying when: the contract's defaults.
 const ALERT_PERCENTS: [u32; 4] = [75, 90, 95, 100];
 const MAX_ALERTS: usize = 20;
-/// Kinds of targets of the contract that no gateway without an internet can reach: their alerts are in the log.
-const KNOWN_TARGETS: [&str; 5] = ["email", "slack-webhook", "slack-bot", "pagerduty", "ms-teams-webhook"];
+/// Targets of one rule.
+const MAX_TARGETS: usize = 10;
+/// Kinds of targets of the contract that are taken and reach nobody: their alerts are in the log.
+const SILENT_TARGETS: [&str; 3] = ["email", "slack-bot", "pagerduty"];
 
 /// Reads the fields of one document but its type.
 pub(super) fn limits(fields: &mut Fields, kind: LimitKind) -> Result<LimitsSpec> {
@@ -29,14 +35,18 @@ pub(super) fn limits(fields: &mut Fields, kind: LimitKind) -> Result<LimitsSpec>
     if name.is_empty() || name.len() > MAX_ID_BYTES {
         return Err(fields.refusal("name", &format!("must have 1 to {MAX_ID_BYTES} bytes")));
     }
-    let offset_minutes = match fields.text("time_zone")? {
-        None => 0,
-        Some(text) => offset_minutes(&text).ok_or_else(|| {
-            fields.refusal(
-                "time_zone",
-                "must be UTC or a fixed offset such as +02:00; names of places are not known here",
-            )
-        })?,
+    let (offset_minutes, zone) = match fields.text("time_zone")? {
+        None => (0, None),
+        Some(text) => match (offset_minutes(&text), zone(&text)) {
+            (Some(minutes), _) => (minutes, None),
+            (None, Some(zone)) => (0, Some(zone)),
+            (None, None) => {
+                return Err(fields.refusal(
+                    "time_zone",
+                    "must be UTC, a fixed offset such as +02:00, or a place in the IANA database such as Europe/Berlin",
+                ));
+            }
+        },
     };
     let rules = fields.objects("rules")?.ok_or_else(|| fields.refusal("rules", "is missing"))?;
     if rules.len() > MAX_RULES {
@@ -52,7 +62,13 @@ pub(super) fn limits(fields: &mut Fields, kind: LimitKind) -> Result<LimitsSpec>
         rule.finish()?;
         read.push(one);
     }
-    Ok(LimitsSpec { kind, name, offset_minutes, rules: read })
+    Ok(LimitsSpec { kind, name, offset_minutes, zone, rules: read })
+}
+
+/// A place in the IANA database, written as there.
+fn zone(text: &str) -> Option<String> {
+    let zone = TimeZone::get(text).ok()?;
+    zone.iana_name().map(str::to_owned)
 }
 
 /// `UTC`, or a fixed offset; within a day.
@@ -121,15 +137,24 @@ fn rule_of(rule: &mut Fields, kind: LimitKind) -> Result<LimitRule> {
     if per.len() > 2 {
         return Err(rule.refusal(per_name, "holds more than two words"));
     }
-    let alert_percents = match rule.object("alerts")? {
-        None => Vec::new(),
+    let (alert_percents, alert_targets) = match rule.object("alerts")? {
+        None => (Vec::new(), Vec::new()),
         Some(mut alerts) => {
             let read = alerts_of(&mut alerts)?;
             alerts.finish()?;
             read
         }
     };
-    Ok(LimitRule { id, when, limit, unit, per, audit_mode: rule.flag("audit_mode")?, alert_percents })
+    Ok(LimitRule {
+        id,
+        when,
+        limit,
+        unit,
+        per,
+        audit_mode: rule.flag("audit_mode")?,
+        alert_percents,
+        alert_targets,
+    })
 }
 
 fn when_of(when: &mut Fields) -> Result<LimitWhen> {
@@ -165,7 +190,7 @@ fn checked_limit(unit: LimitUnit, text: &str) -> Option<String> {
     }
 }
 
-fn alerts_of(alerts: &mut Fields) -> Result<Vec<u32>> {
+fn alerts_of(alerts: &mut Fields) -> Result<(Vec<u32>, Vec<AlertTarget>)> {
     let mut percents = match alerts.counts("thresholds")? {
         None => ALERT_PERCENTS.to_vec(),
         Some(list) => {
@@ -185,16 +210,35 @@ fn alerts_of(alerts: &mut Fields) -> Result<Vec<u32>> {
         }
         Err(_) => alerts.objects("notification_target")?.unwrap_or_default(),
     };
+    let mut read = Vec::new();
     for mut target in targets {
         let kind = target.required_text("type")?;
-        if KNOWN_TARGETS.contains(&kind.as_str()) {
-            target.ignore(&["notification_channel", "to_emails", "channels"]);
-        } else {
-            return Err(target.refusal("type", "must be a kind of target of the public contract: email, slack-webhook, slack-bot, pagerduty or ms-teams-webhook"));
+        let form = match kind.as_str() {
+            "slack-webhook" => Some(AlertForm::Slack),
+            "ms-teams-webhook" => Some(AlertForm::Teams),
+            "webhook" => Some(AlertForm::Json),
+            _ if SILENT_TARGETS.contains(&kind.as_str()) => None,
+            _ => return Err(target.refusal("type", "must be slack-webhook, ms-teams-webhook or webhook, or one that is taken without effect: email, slack-bot, pagerduty")),
+        };
+        match form {
+            None => target.ignore(&["notification_channel", "to_emails", "channels"]),
+            Some(form) => {
+                let channel = target.required_text("notification_channel")?;
+                if !AlertTarget::is_channel(&channel) {
+                    return Err(target.refusal(
+                        "notification_channel",
+                        "must be the name of a file in egress.webhook_dir: letters, digits, '-', '_' and '.', at most 128, with a letter or digit first",
+                    ));
+                }
+                read.push(AlertTarget { form, channel });
+            }
         }
         target.finish()?;
     }
-    Ok(percents)
+    if read.len() > MAX_TARGETS {
+        return Err(alerts.refusal("notification_target", &format!("holds more than {MAX_TARGETS} webhooks")));
+    }
+    Ok((percents, read))
 }
 
 #[cfg(test)]
@@ -264,8 +308,23 @@ mod tests {
             ("alerts", json!({"notification_target": {"type": "pigeon"}}), "notification_target.type"),
             (
                 "alerts",
-                json!({"notification_target": {"type": "webhook", "url": "https://x"}}),
-                "notification_target.type",
+                json!({"notification_target": {"type": "webhook", "notification_channel": "a", "url": "https://x"}}),
+                "notification_target.url",
+            ),
+            (
+                "alerts",
+                json!({"notification_target": {"type": "webhook"}}),
+                "notification_target.notification_channel",
+            ),
+            (
+                "alerts",
+                json!({"notification_target": [{"type": "slack-webhook", "notification_channel": "../key"}]}),
+                "notification_channel",
+            ),
+            (
+                "alerts",
+                json!({"notification_target": vec![json!({"type": "webhook", "notification_channel": "a"}); 11]}),
+                "notification_target",
             ),
             ("sometimes", json!(true), "rules[0].sometimes"),
         ] {
@@ -276,10 +335,26 @@ mod tests {
         assert!(text.contains("rules[1].id"), "{text}");
         let zone =
             |zone: &str| read(json!({"type": "gateway-budget-config", "time_zone": zone, "rules": []}));
-        for wrong in ["", "+2", "+24:00", "+02:60", "Europe/Berlin", "+aa:00", "é"] {
+        for wrong in [
+            "",
+            "+2",
+            "+24:00",
+            "+02:60",
+            "Europe/Atlantis",
+            "CET-1CEST",
+            "/etc/passwd",
+            "../UTC",
+            "+aa:00",
+            "é",
+        ] {
             assert!(zone(wrong).unwrap_err().contains("time_zone"), "{wrong}");
         }
         assert_eq!(zone("+02:00").unwrap().offset_minutes, 120);
+        for written in ["Europe/Berlin", "europe/berlin"] {
+            let spec = zone(written).unwrap();
+            assert_eq!((spec.zone.as_deref(), spec.offset_minutes), (Some("Europe/Berlin"), 0));
+        }
+        assert_eq!(zone("UTC").unwrap().zone, None);
         let many: Vec<_> =
             (0..201).map(|n| json!({"id": n.to_string(), "limit_to": 1, "unit": "cost_per_day"})).collect();
         assert!(read(json!({"type": "gateway-budget-config", "rules": many})).unwrap_err().contains("rules"));

@@ -215,6 +215,8 @@ pub struct LimitsSpec {
     pub name: String,
     /// Where days begin: minutes east of UTC.
     pub offset_minutes: i32,
+    /// In place of the offset: a place in the IANA database, written as there.
+    pub zone: Option<String>,
     /// From the top down.
     pub rules: Vec<LimitRule>,
 }

@@ -5,6 +5,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use super::Gateway;
+use super::alerts::Post;
 use crate::clock::UnixMillis;
 use crate::usage::Usage;
 
@@ -14,7 +15,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const START_WAIT: Duration = Duration::from_secs(10);
 
 /// Starts the thread, and waits for the counters of the rules that there are.
-pub(super) fn keep(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> std::io::Result<()> {
+pub(super) fn keep(gateway: &Arc<Gateway>, usage: &Arc<Usage>, post: Post) -> std::io::Result<()> {
     let (sender, ready) = sync_channel(1);
     let (gateway, usage) = (Arc::clone(gateway), Arc::clone(usage));
     std::thread::Builder::new().name("limits-keeper".to_owned()).spawn(move || {
@@ -24,7 +25,7 @@ pub(super) fn keep(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> std::io::Resul
             let world = gateway.relay.store.snapshot();
             let now = UnixMillis::now();
             if limits.needs_load(&world, now) {
-                match limits.load(&world, now, |from, sink| usage.scan(from, sink)) {
+                match limits.load(&world, now, |since, sink| usage.scan(since, sink)) {
                     Ok(()) => log::info!("the counters of budgets and rate limits are filled from the records"),
                     Err(error) => log::error!(
                         "what was spent can not be read, so that calls under a budget are refused: {error}; trying again"
@@ -43,6 +44,7 @@ pub(super) fn keep(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> std::io::Resul
                     alert.limit,
                     alert.unit
                 );
+                post.send(&alert);
             }
             seen = gateway.relay.store.wait_for_revision(seen.max(world.revision()), INTERVAL);
         }

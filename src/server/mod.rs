@@ -1,5 +1,6 @@
 //! Listeners and lifecycle.
 
+mod alerts;
 mod demo;
 mod front;
 mod host_limits;
@@ -251,7 +252,8 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
             return Err(StartError::Listen { what: "ops.listen", place, error });
         }
     }
-    limits::keep(&gateway, &usage)?;
+    let post = alerts::Post::start(&config.egress, &config.tenant.name, &call_limits)?;
+    limits::keep(&gateway, &usage, post)?;
     housekeeping(&gateway)?;
     verify_audit(&store)?;
     keep_audit(&gateway, &usage)?;

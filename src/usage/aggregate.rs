@@ -77,6 +77,11 @@ pub(super) fn outcome_word(number: u8) -> &'static str {
     OUTCOMES.get(usize::from(number)).map_or("", |outcome| outcome.as_str())
 }
 
+/// Whether a row is of calls that found no row of their own.
+pub(super) fn row_is_of_nobody(key: RowKey) -> bool {
+    key.other() == key
+}
+
 fn outcome_number(outcome: Outcome) -> u8 {
     let place = OUTCOMES.iter().position(|known| *known == outcome);
     place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)

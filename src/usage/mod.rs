@@ -20,6 +20,8 @@ mod writer;
 #[cfg(test)]
 mod aggregate_tests;
 #[cfg(test)]
+mod scan_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 pub use copy::{USAGE_FILE, USAGE_TABLES};
@@ -27,6 +29,7 @@ pub use export::{ExportCursor, ExportPage};
 pub use figures::Figures;
 pub use recent::{RecentCursor, RecentFilter, RecentPage};
 pub use report::{GroupKey, MAX_KEYS, ReportFilter, ReportRow, UsageFile, UsageReader};
+pub use scan::Since;
 
 use std::collections::HashSet;
 use std::fmt;

@@ -95,7 +95,12 @@ fn every_level_has_help() {
             "--from --to --subject --team --model --account --status --metadata --limit Examples: Notes:",
         ),
         ("admin logs show", "<request_id> --from --to Examples: Notes:"),
-        ("admin budget", "list show Examples: Notes:"),
+        ("admin limit", "list show Examples: Notes:"),
+        ("admin limit list", "Examples:"),
+        ("admin limit show", "<id> Examples:"),
+        ("admin budget simulate", "--user --virtual-account --team --model --tag Examples: Notes:"),
+        ("admin budget delete", "<id> Examples: Notes:"),
+        ("admin budget", "list show simulate delete Examples: Notes:"),
         ("admin budget list", "Examples:"),
         ("admin budget show", "<id> Examples:"),
     ] {

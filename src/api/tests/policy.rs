@@ -177,6 +177,12 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
             json!({"manifest": {"type": "gateway-budget-config", "name": "b", "rules": []}}),
         ),
         ("GET", "/llm-gateway/budgets/my-usage", Value::Null),
+        ("GET", "/llm-gateway/config/budget/usage", Value::Null),
+        ("GET", "/llm-gateway/rate-limits", Value::Null),
+        ("GET", "/llm-gateway/rate-limits/none", Value::Null),
+        ("POST", "/llm-gateway/budgets/simulate", json!({"user": "plain@x.io"})),
+        ("POST", "/llm-gateway/budgets/simulate", json!({"user": "nobody@x.io"})),
+        ("DELETE", "/llm-gateway/budgets/none", Value::Null),
         ("GET", "/llm-gateway/budgets/none", Value::Null),
         ("GET", "/llm-gateway/budgets/none/leaderboard", Value::Null),
         (

@@ -74,14 +74,14 @@ impl Transport for DirectTransport {
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         let path = format!("{API_ROOT}{path}");
         let body = body.map(Value::to_string).unwrap_or_default();
-        if path.contains("/llm-gateway/budgets") {
+        if ["/llm-gateway/budgets", "/llm-gateway/rate-limits"].iter().any(|part| path.contains(part)) {
             // Nobody else fills the counters here.
             let now = UnixMillis::now();
             let file = UsageFile::new(&self.folder);
             let load = self
                 .manage
                 .limits
-                .load(&self.manage.store.snapshot(), now, |from, sink| file.scan(from, sink));
+                .load(&self.manage.store.snapshot(), now, |since, sink| file.scan(since, sink));
             load.map_err(|error| ClientError::Store(error.to_string()))?;
         }
         let request = Request { method, path: &path, query, body: body.as_bytes() };
