@@ -34,6 +34,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("authz", 3),
     ("catalog", 3),
     ("limits", 3),
+    ("oidc", 3),
     ("upstream", 3),
     ("usage", 3),
     ("manage", 4),
