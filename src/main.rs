@@ -8,6 +8,8 @@ mod catalog;
 mod cli;
 mod clock;
 mod config;
+#[allow(dead_code, reason = "parts for the pages that follow")]
+mod console;
 mod domain;
 mod failure;
 mod http;
