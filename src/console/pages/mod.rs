@@ -2,7 +2,9 @@
 
 mod accounts;
 mod audit;
+mod grants;
 mod home;
+mod manifests;
 mod models;
 mod people;
 mod requests;
@@ -26,6 +28,7 @@ pub(super) const ALL: &[&[Route]] = &[
     virtual_accounts::ROUTES,
     people::ROUTES,
     teams::ROUTES,
+    grants::ROUTES,
     usage::ROUTES,
     requests::ROUTES,
     audit::ROUTES,
