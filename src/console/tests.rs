@@ -1,6 +1,7 @@
 //! Pages, asked for in memory as the server does.
 
 mod guards;
+mod people;
 
 use serde_json::json;
 

@@ -169,9 +169,11 @@ pub(super) fn losses(diff: &AccessDiff, nothing: &str) -> Vec<String> {
             Role::Access => format!("{} can no longer use {}.", line.subject, line.model),
         })
         .collect();
-    if diff.loses.len() > TOLD || diff.truncated {
-        losses
-            .push(format!("And {} more lines of this kind, or more.", diff.loses.len().saturating_sub(TOLD)));
+    if diff.loses.len() > TOLD {
+        losses.push(format!("And {} more lines of this kind.", diff.loses.len() - TOLD));
+    }
+    if diff.truncated {
+        losses.push("There may be more, which is not yours to see or too long to tell.".to_owned());
     }
     if losses.is_empty() {
         losses.push(nothing.to_owned());
