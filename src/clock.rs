@@ -27,6 +27,16 @@ impl UnixMillis {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// The first moment of its month in UTC.
+    pub fn month_start(self) -> Self {
+        let millis = i64::try_from(self.0).unwrap_or(i64::MAX);
+        let start = Timestamp::from_millisecond(millis).ok().and_then(|time| {
+            let day = time.to_zoned(jiff::tz::TimeZone::UTC).first_of_month().ok()?.start_of_day().ok()?;
+            u64::try_from(day.timestamp().as_millisecond()).ok()
+        });
+        start.map_or(self, Self)
+    }
+
     /// ISO 8601 in UTC with milliseconds, such as `2027-01-31T08:00:00.000Z`.
     pub fn to_iso(self) -> String {
         let millis = i64::try_from(self.0).unwrap_or(i64::MAX);

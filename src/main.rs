@@ -9,6 +9,8 @@ mod catalog;
 mod cli;
 mod clock;
 mod config;
+#[allow(dead_code, reason = "parts for the pages that follow")]
+mod console;
 mod domain;
 mod failure;
 mod http;
@@ -19,6 +21,8 @@ mod manage;
 mod manifest;
 mod metrics;
 mod net;
+#[allow(dead_code, unused_imports, reason = "wired to the console by the commits that follow")]
+mod oidc;
 mod ops;
 mod prices;
 mod recovery;

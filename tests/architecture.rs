@@ -35,6 +35,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("authz", 3),
     ("catalog", 3),
     ("limits", 3),
+    ("oidc", 3),
     ("request_log", 3),
     ("upstream", 3),
     ("usage", 3),

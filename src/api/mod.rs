@@ -20,7 +20,7 @@ mod settings;
 mod subject;
 mod team;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod token;
 mod usage;
 mod usage_record;

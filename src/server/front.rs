@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::Gateway;
 use crate::api;
 use crate::clock::UnixMillis;
+use crate::console;
 use crate::domain::Principal;
 use crate::failure::{Dialect, Failure};
 use crate::http::{BodyLength, Connection, Limits, ReadError, RequestHead, Version};
@@ -130,6 +131,8 @@ fn request(
         management(gateway, connection, &answer, uid)
     } else if let (None, Some(destination)) = (uid, find(gateway, path)) {
         gateway.relay.serve(connection, head, &request_id, destination, keep_alive)
+    } else if uid.is_none() && (console::knows(path) || wants_page(head)) {
+        page(gateway, connection, &answer, peer)
     } else {
         Err(Refusal::before_body(unknown_path()))
     };
@@ -253,6 +256,86 @@ fn management(
         return Ok(answer.write_pieces(connection, &lines, response.body, more, limits.idle_timeout_ms));
     }
     Ok(answer.write(connection, response.status, &lines, response.body.as_bytes(), limits.idle_timeout_ms))
+}
+
+/// Whether it is a browser that asks, which gets a page even where there is none.
+fn wants_page(head: &RequestHead) -> bool {
+    let accepts =
+        |line: &[u8]| line.split(|b| *b == b',').any(|one| one.trim_ascii().starts_with(b"text/html"));
+    head.headers.all("accept").any(accepts)
+}
+
+/// A page of the console.
+fn page(
+    gateway: &Gateway,
+    connection: &mut Connection,
+    answer: &Answer<'_>,
+    peer: Option<SocketAddr>,
+) -> Result<After, Refusal> {
+    let began = Instant::now();
+    let head = answer.head;
+    let relay = &gateway.relay;
+    let text = |name: &str| head.headers.one(name).and_then(|value| std::str::from_utf8(value).ok());
+    let is_secure = gateway.tls.is_some()
+        || (text("x-forwarded-proto") == Some("https") && comes_by_proxy(gateway, peer));
+    let cookie = |name| console::cookie(head.headers.all("cookie"), name);
+    let bodiless = console::Request {
+        method: head.method,
+        path: head.path(),
+        query: head.query(),
+        body: &[],
+        host: text("host").unwrap_or_default(),
+        is_secure,
+        origin: text("origin"),
+        fetch_site: text("sec-fetch-site"),
+        session: cookie(console::session_cookie(is_secure)),
+        guest: cookie(console::guest_cookie(is_secure)),
+    };
+    let limits =
+        Limits { max_body_bytes: relay.limits.max_body_bytes.min(console::MAX_FORM_BYTES), ..relay.limits };
+    let (body, whole) =
+        if head.body != BodyLength::None && gateway.console.takes_body(&gateway.manage, &bodiless) {
+            let body = connection
+                .read_body(head, &limits, &relay.budget)
+                .map_err(|error: ReadError| Refusal::from_read(&error))?;
+            (Some(body), true)
+        } else {
+            (None, connection.discard_body(head, &limits))
+        };
+    let request =
+        console::Request { body: body.as_ref().map_or(&[], |body| body.bytes.as_slice()), ..bodiless };
+    // A change waits for the disk, not for the caller.
+    connection.watch().disarm();
+    let response = gateway.console.handle(&gateway.manage, &request);
+    log::info!(
+        "request {} {} {} {} status={} latency_ms={}",
+        answer.request_id,
+        response.subject.as_deref().unwrap_or("-"),
+        head.method,
+        head.path(),
+        response.status,
+        began.elapsed().as_millis()
+    );
+    if response.status >= 400 {
+        relay.metrics.refused(response.status);
+    }
+    let lines: Vec<(&str, &str)> =
+        response.lines.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let answer = Answer { keep_alive: answer.keep_alive && whole, ..*answer };
+    if let Some((mut rest, principal)) = response.rest {
+        let more = || {
+            let next = rest.next(&gateway.manage, &principal);
+            next.map_err(|failure| log::warn!("an export broke off: {}", failure.message()))
+        };
+        let first = String::from_utf8(response.body).unwrap_or_default();
+        return Ok(answer.write_pieces(connection, &lines, first, more, limits.idle_timeout_ms));
+    }
+    Ok(answer.write(connection, response.status, &lines, &response.body, limits.idle_timeout_ms))
+}
+
+/// Whether the connection comes from a proxy whose word is taken.
+fn comes_by_proxy(gateway: &Gateway, peer: Option<SocketAddr>) -> bool {
+    peer.is_some_and(|peer| gateway.trusted_proxies.iter().any(|network| network.contains(peer.ip())))
 }
 
 /// Where the caller is, for the log: the peer, or what a trusted proxy says of it.

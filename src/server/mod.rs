@@ -24,6 +24,7 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::config::{Config, Network};
+use crate::console::Console;
 use crate::http::{BodyBudget, Limits};
 use crate::limits::Limits as CallLimits;
 use crate::logging;
@@ -122,6 +123,7 @@ impl From<StoreError> for StartError {
 pub struct Gateway {
     relay: Relay,
     manage: Manage,
+    console: Console,
     watcher: Arc<Watcher>,
     tls: Option<ArcSwap<rustls::ServerConfig>>,
     trusted_proxies: Vec<Network>,
@@ -229,6 +231,7 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
     let gateway = Arc::new(Gateway {
         relay,
         manage,
+        console: Console::default(),
         watcher,
         tls,
         trusted_proxies: config

@@ -1,0 +1,15 @@
+//! Provider accounts, their models, and who has access.
+
+use super::super::parts::empty;
+use super::super::visit::{Page, Visit};
+use super::super::{Answer, Route};
+
+pub(in crate::console) const ROUTES: &[Route] = &[Route::new("/accounts", &[("GET", show)])];
+
+fn show(_visit: &Visit) -> Answer {
+    Page::new(
+        "Provider accounts",
+        empty("This page is not there yet; use the command line or the API.", None),
+    )
+    .into()
+}

@@ -1,0 +1,37 @@
+//! The pages, a file for each part of the navigation.
+
+mod accounts;
+mod audit;
+mod grants;
+mod home;
+mod manifests;
+mod models;
+mod people;
+mod requests;
+mod sessions;
+mod settings;
+pub(super) mod sign_in;
+mod teams;
+mod tokens;
+mod usage;
+mod virtual_accounts;
+
+use super::Route;
+
+/// The routes of all pages. A literal segment stands before a parameter in the same place: the first path that fits
+/// decides.
+pub(super) const ALL: &[&[Route]] = &[
+    home::ROUTES,
+    models::ROUTES,
+    accounts::ROUTES,
+    tokens::ROUTES,
+    virtual_accounts::ROUTES,
+    people::ROUTES,
+    teams::ROUTES,
+    grants::ROUTES,
+    usage::ROUTES,
+    requests::ROUTES,
+    audit::ROUTES,
+    settings::ROUTES,
+    sessions::ROUTES,
+];

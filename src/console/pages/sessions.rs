@@ -1,0 +1,12 @@
+//! The caller's own sessions.
+
+use super::super::parts::empty;
+use super::super::visit::{Page, Visit};
+use super::super::{Answer, Route};
+
+pub(in crate::console) const ROUTES: &[Route] = &[Route::new("/sessions", &[("GET", show)])];
+
+fn show(_visit: &Visit) -> Answer {
+    Page::new("My sessions", empty("This page is not there yet; use the command line or the API.", None))
+        .into()
+}
