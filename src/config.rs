@@ -34,6 +34,8 @@ pub struct Config {
     pub tenant: Tenant,
     /// Accounting.
     pub usage: Usage,
+    /// The web console.
+    pub console: Console,
     /// Logging.
     pub log: Log,
 }
@@ -217,6 +219,22 @@ impl Default for Usage {
             retention_days: 90,
             aggregate_retention_days: 800,
         }
+    }
+}
+
+/// `[console]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Console {
+    /// Minutes after which a browser's session that nobody uses ends.
+    pub session_idle_minutes: u64,
+    /// Hours after which every session of a browser ends, however much it is used.
+    pub session_max_hours: u64,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { session_idle_minutes: 480, session_max_hours: 168 }
     }
 }
 

@@ -21,6 +21,7 @@ mod manifest;
 mod metrics;
 mod net;
 mod ops;
+mod password;
 mod prices;
 mod relay;
 mod seal;

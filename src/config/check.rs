@@ -29,6 +29,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     relay(config, &mut faults);
     tenant(config, &mut faults);
     usage_and_log(config, &mut faults);
+    console(config, &mut faults);
     faults.0
 }
 
@@ -194,6 +195,12 @@ fn tenant(config: &Config, faults: &mut Faults) {
         );
         faults.add("tenant", "name", text);
     }
+}
+
+fn console(config: &Config, faults: &mut Faults) {
+    let console = &config.console;
+    faults.span("console", "session_idle_minutes", console.session_idle_minutes, 1..=525_600);
+    faults.span("console", "session_max_hours", console.session_max_hours, 1..=8_760);
 }
 
 fn usage_and_log(config: &Config, faults: &mut Faults) {

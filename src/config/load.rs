@@ -11,7 +11,7 @@ use serde::de::{self, Deserializer, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Egress, Log, Ops, Relay, Server, Store, Tenant, Upstream, Usage, check};
+use super::{Config, Console, Egress, Log, Ops, Relay, Server, Store, Tenant, Upstream, Usage, check};
 
 /// Where the file is when nobody says otherwise.
 const DEFAULT_FILE: &str = "/etc/gateway/config.toml";
@@ -271,7 +271,7 @@ fn plain_words(message: &str) -> String {
 }
 
 /// Every section and the keys that it has.
-pub(super) type Sections = [(&'static str, &'static [&'static str]); 9];
+pub(super) type Sections = [(&'static str, &'static [&'static str]); 10];
 
 /// The sections and keys, taken from the structs themselves so that no second list can go stale.
 pub(super) fn sections() -> Sections {
@@ -284,6 +284,7 @@ pub(super) fn sections() -> Sections {
         ("upstream", fields_of::<Upstream>()),
         ("tenant", fields_of::<Tenant>()),
         ("usage", fields_of::<Usage>()),
+        ("console", fields_of::<Console>()),
         ("log", fields_of::<Log>()),
     ]
 }

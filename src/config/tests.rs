@@ -92,7 +92,7 @@ fn the_sections_are_those_of_the_struct() {
 }
 
 /// Where each key's effect is shown: file and test. A new key fails here until a test shows that it does something.
-const EFFECTS: [(&str, &str, &str); 35] = [
+const EFFECTS: [(&str, &str, &str); 37] = [
     ("server.listen", "tests/support/gateway.rs", "fn try_serve"),
     ("server.tls_cert_file", "tests/sdk/test_tls.py", "def test_"),
     ("server.tls_key_file", "tests/sdk/test_tls.py", "def test_"),
@@ -162,6 +162,8 @@ const EFFECTS: [(&str, &str, &str); 35] = [
         "src/usage/aggregate_tests.rs",
         "fn hourly_sums_stay_longer_than_records",
     ),
+    ("console.session_idle_minutes", "src/console/tests/entrance.rs", "fn sessions_end_idle_or_not"),
+    ("console.session_max_hours", "src/console/tests/entrance.rs", "fn sessions_end_idle_or_not"),
     ("log.level", "tests/lifecycle.rs", "fn the_log_level_is_obeyed_and_a_line_can_not_be_forged"),
     ("log.max_queued_lines", "src/logging.rs", "max_queued_lines"),
 ];
@@ -220,6 +222,9 @@ fn every_key_reaches_its_field() {
         max_queued_records = 12
         flush_interval_ms = 13
         retention_days = 14
+        [console]
+        session_idle_minutes = 16
+        session_max_hours = 17
         [log]
         level = "trace"
         max_queued_lines = 15
@@ -236,6 +241,7 @@ fn every_key_reaches_its_field() {
     assert_eq!((config.relay.keep_alive_ms, config.relay.max_event_bytes), (11, 1024));
     assert_eq!(config.tenant.name, "acme-1");
     assert_eq!((config.usage.flush_interval_ms, config.usage.retention_days), (13, 14));
+    assert_eq!((config.console.session_idle_minutes, config.console.session_max_hours), (16, 17));
     assert_eq!((config.log.level, config.log.max_queued_lines), (LogLevel::Trace, 15));
 }
 
@@ -261,7 +267,7 @@ fn unknown_names_are_refused_with_line_and_nearest_name() {
         ("[tenant]\ncolour = 1", "2: unknown key 'colour' in [tenant]; its keys are name"),
         (
             "[zebra]",
-            "1: unknown section [zebra]; there are [server], [ops], [store], [egress], [relay], [upstream], [tenant], [usage], [log]",
+            "1: unknown section [zebra]; there are [server], [ops], [store], [egress], [relay], [upstream], [tenant], [usage], [console], [log]",
         ),
         ("server = 5", "1: 'server' is a section; write [server] and its keys below"),
         ("[[server]]", "1: 'server' is a section; write [server] and its keys below"),
@@ -357,6 +363,9 @@ fn values_out_of_bounds_are_refused_with_line_and_key() {
         ("usage", "flush_interval_ms = 0", "write 1 to 60000"),
         ("usage", "retention_days = 0", "write 1 to 36500"),
         ("usage", "aggregate_retention_days = 0", "write 1 to 36500"),
+        ("console", "session_idle_minutes = 0", "write 1 to 525600"),
+        ("console", "session_max_hours = 0", "write 1 to 8760"),
+        ("console", "session_max_hours = 8761", "write 1 to 8760"),
         ("log", "max_queued_lines = 0", "write 1 to 1000000"),
     ];
     for (section, assignment, part) in cases {

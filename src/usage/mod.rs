@@ -244,6 +244,10 @@ impl UsageReader for Usage {
         self.shared.last_used.get(token)
     }
 
+    fn session_used(&self, session: &TokenId, now: UnixMillis) {
+        self.token_used(session, now);
+    }
+
     /// Reads on a thread of its own.
     fn report(&self, filter: &ReportFilter) -> Result<Vec<ReportRow>, UsageError> {
         if filter.flush {
