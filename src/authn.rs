@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::clock::UnixMillis;
-use crate::domain::{Owner, Principal};
+use crate::domain::{Owner, Principal, Session};
 use crate::id::TokenId;
+use crate::secret::SecretHash;
 use crate::store::World;
 use crate::token::{self, TokenKind};
 
@@ -43,10 +44,44 @@ pub fn authenticate(token_text: &str, world: &World, now: UnixMillis) -> Result<
     }
 }
 
-/// The principal of a call in flight as the present state has it; `None` when its token, owner or validity is
-/// gone.
+/// Finds who stands behind the cookie of a browser's session, `ID.SECRET`. Whether it idled for too long is the
+/// console's to say.
+///
+/// # Errors
+/// [`Unauthenticated`], whatever the reason.
+pub fn authenticate_session(
+    cookie: &str,
+    world: &World,
+    now: UnixMillis,
+) -> Result<Principal, Unauthenticated> {
+    let (id, secret) = cookie.split_once('.').ok_or(Unauthenticated)?;
+    let id = TokenId::parse(id).map_err(|_| Unauthenticated)?;
+    let session = world.session(&id).ok_or(Unauthenticated)?;
+    if SecretHash::of(secret) != session.secret_hash {
+        return Err(Unauthenticated);
+    }
+    of_session(session, world, now).ok_or(Unauthenticated)
+}
+
+/// Whom a session stands for: an active user, and where it was born of a token only while that lives.
+fn of_session(session: &Session, world: &World, now: UnixMillis) -> Option<Principal> {
+    let born_of = match &session.token {
+        Some(id) => Some(world.token_of_id(id)?),
+        None => None,
+    };
+    let is_over =
+        session.expires_at <= now || born_of.is_some_and(|token| token.is_over(world.settings(), now));
+    let user = world.user(session.user.as_str()).filter(|user| user.active && !is_over)?;
+    Some(Principal::User { user: Arc::clone(&user.value), token_id: session.id.clone() })
+}
+
+/// The principal of a call in flight as the present state has it; `None` when its token or session, owner or validity
+/// is gone.
 pub fn still_valid(principal: &Principal, world: &World, now: UnixMillis) -> Option<Principal> {
-    let token = world.token(principal.token_id()?.as_str())?;
+    let id = principal.token_id()?;
+    let Some(token) = world.token_of_id(id) else {
+        return of_session(world.session(id)?, world, now);
+    };
     if token.is_over(world.settings(), now) {
         return None;
     }
@@ -68,7 +103,12 @@ pub fn still_valid(principal: &Principal, world: &World, now: UnixMillis) -> Opt
 
 /// When the token, or the virtual account behind it, ends; `None` for never.
 pub fn expiry(principal: &Principal, world: &World) -> Option<UnixMillis> {
-    let token = world.token(principal.token_id()?.as_str())?.end(world.settings());
+    let id = principal.token_id()?;
+    if let Some(session) = world.session(id) {
+        let token = session.token.as_ref().and_then(|id| world.token_of_id(id)?.end(world.settings()));
+        return token.into_iter().chain([session.expires_at]).min();
+    }
+    let token = world.token_of_id(id)?.end(world.settings());
     let owner = match principal {
         Principal::VirtualAccount { account, .. } => account.expires_at,
         _ => None,

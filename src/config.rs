@@ -36,6 +36,8 @@ pub struct Config {
     pub usage: Usage,
     /// Bodies of calls.
     pub request_log: RequestLog,
+    /// The web console.
+    pub console: Console,
     /// Logging.
     pub log: Log,
 }
@@ -249,6 +251,22 @@ impl Default for RequestLog {
             retention_days: 30,
             max_total_bytes: 10 * 1024 * 1024 * 1024,
         }
+    }
+}
+
+/// `[console]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Console {
+    /// Minutes after which a browser's session that nobody uses ends.
+    pub session_idle_minutes: u64,
+    /// Hours after which every session of a browser ends, however much it is used.
+    pub session_max_hours: u64,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { session_idle_minutes: 480, session_max_hours: 168 }
     }
 }
 

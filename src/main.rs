@@ -24,6 +24,7 @@ mod net;
 #[allow(dead_code, unused_imports, reason = "wired to the console by the commits that follow")]
 mod oidc;
 mod ops;
+mod password;
 mod prices;
 mod recovery;
 mod relay;

@@ -26,6 +26,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("failure", 1),
     ("logging", 1),
     ("manifest", 1),
+    ("password", 1),
     ("prices", 1),
     ("seal", 1),
     ("token", 1),

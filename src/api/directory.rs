@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Result, answer, data, list};
+use super::{Answer, Call, Result, answer, data, list};
 use crate::authz;
 use crate::domain::{Principal, Subject};
 use crate::failure::Failure;
@@ -124,14 +124,15 @@ pub fn who(call: &Call, principal: &Principal) -> Result {
     answer(shape)
 }
 
-/// Invitations are links by mail to a page where one chooses a password. There is neither here.
+/// An invitation is a link to a page of the console where one chooses a password. The gateway sends no mail: whoever
+/// invites hands the link over. It is a path; only the caller knows under which address people reach the gateway.
 pub fn invite(call: &Call, principal: &Principal) -> Result {
     call.manage.require_admin(principal)?;
     let mut fields = call.fields()?;
-    fields.required_text("email")?;
+    let email = fields.required_text("email")?;
     fields.ignore(&["acceptInviteClientUrl"]);
     fields.finish()?;
-    Err(Failure::Unprocessable(
-        "There are no invitations yet: make the user with POST /users/register, then a token for them".into(),
-    ))
+    let invited = call.manage.invite(principal, &email)?;
+    let body = json!({"link": invited.path.expose(), "expiresAt": invited.expires_at.to_iso()});
+    Ok(Answer { body, no_store: true })
 }

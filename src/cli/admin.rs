@@ -91,6 +91,8 @@ pub struct Context<'a> {
     pub client: Client,
     /// Where results go.
     pub output: &'a Output,
+    /// Under which address the gateway is reached, as far as that is known here; without a slash at its end.
+    pub base_url: String,
 }
 
 impl Admin {
@@ -107,21 +109,23 @@ impl Admin {
         let open = || -> Result<Context<'_>, Failure> {
             let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
             let url = self.url.clone().or_else(|| if local { None } else { variable("GATEWAY_URL") });
-            let transport = match url {
+            let (transport, base_url) = match url {
                 Some(url) => {
                     let ca_file = variable("GATEWAY_CA_FILE");
-                    client::open_url(
+                    let transport = client::open_url(
                         &url,
                         variable("GATEWAY_TOKEN").as_deref(),
                         ca_file.as_deref().map(Path::new),
-                    )?
+                    )?;
+                    (transport, url.trim_end_matches('/').to_owned())
                 }
                 None => {
                     let config = config_file::load(self.config.as_deref(), self.data_dir.as_deref())?;
-                    client::open_local(&config)?
+                    let scheme = if config.server.tls_cert_file.is_some() { "https" } else { "http" };
+                    (client::open_local(&config)?, format!("{scheme}://{}", config.server.listen))
                 }
             };
-            Ok(Context { client: Client::new(transport), output })
+            Ok(Context { client: Client::new(transport), output, base_url })
         };
         // Verbs open the way themselves: first they check what was given, so that a wrong command line is a
         // usage error wherever the gateway is.

@@ -29,6 +29,7 @@ pub struct User {
 #[argh(subcommand)]
 enum Verb {
     Create(Create),
+    Invite(Invite),
     List(List),
     Show(Show),
     Deactivate(Deactivate),
@@ -57,6 +58,22 @@ struct Create {
     /// member (default: has what it was granted) or admin (sees and manages everything)
     #[argh(option)]
     role: Option<String>,
+}
+
+/// Print a link with which a person chooses a password for the web console; who is no user yet becomes one.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "invite",
+    help_triggers("-h", "--help"),
+    example = "{command_name} ada@example.com",
+    note = "The link works once and for a day. Whoever has it can sign in as that person: hand it over with care.",
+    note = "Without --url it begins with the address that the gateway listens on here; put the one that people use."
+)]
+struct Invite {
+    /// email address, in lower case
+    #[argh(positional)]
+    email: String,
 }
 
 /// List the people, deactivated ones too.
@@ -203,6 +220,21 @@ impl User {
                 let context = open()?;
                 let answer = context.client.call("POST", "/users/register", Some(&Value::Object(body)))?;
                 context.output.done(&format!("{} is a user now.", verb.email), &answer)
+            }
+            Verb::Invite(verb) => {
+                let context = open()?;
+                let answer =
+                    context.client.call("POST", "/users/invite", Some(&json!({"email": verb.email})))?;
+                if context.output.is_json() {
+                    return context.output.json(&answer);
+                }
+                let link = text(&answer, &["/link"]);
+                context.output.note(&format!(
+                    "{} chooses a password there, once, until {}:",
+                    verb.email,
+                    text(&answer, &["/expiresAt"])
+                ));
+                context.output.print(&format!("{}{link}\n", context.base_url))
             }
             Verb::List(verb) => {
                 let context = open()?;

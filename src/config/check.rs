@@ -30,6 +30,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     tenant(config, &mut faults);
     usage_and_log(config, &mut faults);
     request_log(config, &mut faults);
+    console(config, &mut faults);
     faults.0
 }
 
@@ -208,6 +209,12 @@ fn request_log(config: &Config, faults: &mut Faults) {
     faults.number(SECTION, "max_held_bytes", log.max_held_bytes, 16 * KIB..=16 * 1024 * MIB);
     faults.span(SECTION, "retention_days", log.retention_days, 1..=36_500);
     faults.span(SECTION, "max_total_bytes", log.max_total_bytes, mib(1)..=mib(16 * 1024 * 1024));
+}
+
+fn console(config: &Config, faults: &mut Faults) {
+    let console = &config.console;
+    faults.span("console", "session_idle_minutes", console.session_idle_minutes, 1..=525_600);
+    faults.span("console", "session_max_hours", console.session_max_hours, 1..=8_760);
 }
 
 fn usage_and_log(config: &Config, faults: &mut Faults) {

@@ -11,7 +11,9 @@ use serde::de::{self, Deserializer, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Egress, Log, Ops, Relay, RequestLog, Server, Store, Tenant, Upstream, Usage, check};
+use super::{
+    Config, Console, Egress, Log, Ops, Relay, RequestLog, Server, Store, Tenant, Upstream, Usage, check,
+};
 
 /// Where the file is when nobody says otherwise.
 const DEFAULT_FILE: &str = "/etc/gateway/config.toml";
@@ -285,6 +287,7 @@ pub(super) fn sections() -> Sections {
         ("tenant", fields_of::<Tenant>()),
         ("usage", fields_of::<Usage>()),
         ("request_log", fields_of::<RequestLog>()),
+        ("console", fields_of::<Console>()),
         ("log", fields_of::<Log>()),
     ]
 }

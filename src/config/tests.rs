@@ -98,7 +98,7 @@ fn the_sections_are_those_of_the_struct() {
 }
 
 /// Where each key's effect is shown: file and test. A new key fails here until a test shows that it does something.
-const EFFECTS: [(&str, &str, &str); 40] = [
+const EFFECTS: [(&str, &str, &str); 42] = [
     ("server.listen", "tests/support/gateway.rs", "fn try_serve"),
     ("server.tls_cert_file", "tests/sdk/test_tls.py", "def test_"),
     ("server.tls_key_file", "tests/sdk/test_tls.py", "def test_"),
@@ -173,6 +173,8 @@ const EFFECTS: [(&str, &str, &str); 40] = [
     ("request_log.max_held_bytes", "tests/bodies.rs", "fn what_finds_no_room_is_counted_and_hinders_nobody"),
     ("request_log.retention_days", "src/request_log/tests.rs", "fn bodies_past_retention_are_removed"),
     ("request_log.max_total_bytes", "src/request_log/tests.rs", "fn the_oldest_go_when_there_is_too_much"),
+    ("console.session_idle_minutes", "src/console/tests/entrance.rs", "fn sessions_end_idle_or_not"),
+    ("console.session_max_hours", "src/console/tests/entrance.rs", "fn sessions_end_idle_or_not"),
     ("log.level", "tests/lifecycle.rs", "fn the_log_level_is_obeyed_and_a_line_can_not_be_forged"),
     ("log.max_queued_lines", "src/logging.rs", "max_queued_lines"),
 ];
@@ -236,6 +238,9 @@ fn every_key_reaches_its_field() {
         max_held_bytes = 16384
         retention_days = 16
         max_total_bytes = 1048577
+        [console]
+        session_idle_minutes = 16
+        session_max_hours = 17
         [log]
         level = "trace"
         max_queued_lines = 15
@@ -255,6 +260,7 @@ fn every_key_reaches_its_field() {
     let bodies = &config.request_log;
     assert_eq!((bodies.max_body_bytes, bodies.max_held_bytes), (2048, 16_384));
     assert_eq!((bodies.retention_days, bodies.max_total_bytes), (16, 1_048_577));
+    assert_eq!((config.console.session_idle_minutes, config.console.session_max_hours), (16, 17));
     assert_eq!((config.log.level, config.log.max_queued_lines), (LogLevel::Trace, 15));
 }
 
@@ -280,7 +286,7 @@ fn unknown_names_are_refused_with_line_and_nearest_name() {
         ("[tenant]\ncolour = 1", "2: unknown key 'colour' in [tenant]; its keys are name"),
         (
             "[zebra]",
-            "1: unknown section [zebra]; there are [server], [ops], [store], [egress], [relay], [upstream], [tenant], [usage], [request_log], [log]",
+            "1: unknown section [zebra]; there are [server], [ops], [store], [egress], [relay], [upstream], [tenant], [usage], [request_log], [console], [log]",
         ),
         ("server = 5", "1: 'server' is a section; write [server] and its keys below"),
         ("[[server]]", "1: 'server' is a section; write [server] and its keys below"),
@@ -381,6 +387,9 @@ fn values_out_of_bounds_are_refused_with_line_and_key() {
         ("usage", "flush_interval_ms = 0", "write 1 to 60000"),
         ("usage", "retention_days = 0", "write 1 to 36500"),
         ("usage", "aggregate_retention_days = 0", "write 1 to 36500"),
+        ("console", "session_idle_minutes = 0", "write 1 to 525600"),
+        ("console", "session_max_hours = 0", "write 1 to 8760"),
+        ("console", "session_max_hours = 8761", "write 1 to 8760"),
         ("log", "max_queued_lines = 0", "write 1 to 1000000"),
     ];
     for (section, assignment, part) in cases {

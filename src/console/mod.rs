@@ -11,6 +11,8 @@
 //! `tests/support/browser.rs` from a running gateway.
 
 mod assets;
+mod attempts;
+mod entrance;
 mod form;
 mod layout;
 mod pages;
@@ -23,21 +25,25 @@ mod visit;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 use maud::html;
 
 use crate::api::Rest;
-use crate::authn;
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
 use crate::manage::{Attempt, Manage};
-use crate::secret::Secret;
+use crate::usage::offload::Offload;
 
+use attempts::Attempts;
 use form::Fields;
-use session::{Session, Sessions};
+use session::{Flashes, Session};
 use visit::{Page, Reply, Rights, Visit};
 
+pub use entrance::{device_cookie, guest_cookie, session_cookie};
 pub use form::{MAX_FORM_BYTES, cookie};
+pub use session::SessionLimits;
 
 /// What a handler answers.
 type Answer = Result<Reply, Failure>;
@@ -80,6 +86,12 @@ pub struct Request<'a> {
     pub session: Option<&'a str>,
     /// The cookie of the sign-in form, see [`guest_cookie`].
     pub guest: Option<&'a str>,
+    /// The cookie of a browser in which somebody signed in before, see [`device_cookie`].
+    pub device: Option<&'a str>,
+    /// The `User-Agent` header.
+    pub agent: &'a str,
+    /// Where the caller is.
+    pub address: Option<IpAddr>,
 }
 
 /// An answer.
@@ -99,26 +111,20 @@ pub struct Response {
 /// The console's own state.
 #[derive(Debug, Default)]
 pub struct Console {
-    sessions: Sessions,
-}
-
-/// The name of the session's cookie. With the prefix `__Host-` browsers take it over TLS and from this very host only.
-pub fn session_cookie(is_secure: bool) -> &'static str {
-    if is_secure { "__Host-gateway-session" } else { "gateway-session" }
-}
-
-/// The name of the cookie that the sign-in form is bound to, where there is no session yet.
-pub fn guest_cookie(is_secure: bool) -> &'static str {
-    if is_secure { "__Host-gateway-guest" } else { "gateway-guest" }
+    limits: SessionLimits,
+    flashes: Flashes,
+    attempts: Attempts,
+    /// Passwords are hashed one after the other: 19 MiB at a time, and the other cores stay with the callers.
+    hashing: Offload,
 }
 
 /// Whether a path belongs to the console: one that does not is for the error of the model API, unless a browser asks.
 pub fn knows(path: &str) -> bool {
-    path.starts_with("/assets/") || PUBLIC.contains(&path) || route_of(path).is_some()
+    path.starts_with("/assets/")
+        || path == "/sign-out"
+        || entrance::PUBLIC.contains(&path)
+        || route_of(path).is_some()
 }
-
-/// Paths that answer without a session.
-const PUBLIC: &[&str] = &["/sign-in", "/sign-out"];
 
 fn route_of(path: &str) -> Option<(&'static Route, Vec<&str>)> {
     let routes = pages::ALL.iter().flat_map(|routes| routes.iter());
@@ -145,13 +151,18 @@ fn match_path<'p>(template: &str, path: &'p str) -> Option<Vec<&'p str>> {
 }
 
 impl Console {
-    /// Whether a request may send a body: nobody unknown gets one buffered but the sign-in form's.
+    /// A console whose sessions last so long.
+    pub fn new(limits: SessionLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Whether a request may send a body: nobody unknown gets one buffered but the forms of the way in.
     pub fn takes_body(&self, manage: &Manage, request: &Request) -> bool {
-        request.path == "/sign-in" || self.visitor(manage, request).is_some()
+        entrance::PUBLIC.contains(&request.path) || self.visitor(manage, request).is_some()
     }
 
     fn visitor(&self, manage: &Manage, request: &Request) -> Option<Session> {
-        self.sessions.find(request.session?, &manage.store.snapshot(), UnixMillis::now())
+        session::find(manage, request.session?, self.limits, UnixMillis::now())
     }
 
     /// Answers one request.
@@ -187,7 +198,9 @@ impl Console {
             .map_err(|_| Failure::BadRequest("The form is not UTF-8".into()))?;
         let form = Fields::parse(body)?;
         match request.path {
-            "/sign-in" => return self.sign_in(manage, session, request, &query, &form),
+            path if entrance::PUBLIC.contains(&path) => {
+                return self.entrance(manage, session, request, &query, &form);
+            }
             "/sign-out" if !is_post => return Err(Failure::MethodNotAllowed { allow: "POST" }),
             "/sign-out" if session.is_none() => return Ok(see("/sign-in")),
             _ => {}
@@ -201,10 +214,7 @@ impl Console {
             security::check_form_token(form.raw("form-token"), &form_token)?;
         }
         if request.path == "/sign-out" {
-            self.sessions.end(secret);
-            let mut response = see("/sign-in");
-            response.lines.push(("set-cookie", set_cookie(session_cookie(request.is_secure), "", request)));
-            return Ok(response);
+            return self.sign_out(manage, session, request);
         }
         let unknown = || Failure::NotFound("There is no such page".into());
         let (route, raw_parameters) = route_of(request.path).ok_or_else(unknown)?;
@@ -216,6 +226,7 @@ impl Console {
         let base_url = base_url(request);
         let visit = Visit {
             manage,
+            console: self,
             principal: &session.principal,
             session,
             form_token: &form_token,
@@ -231,16 +242,16 @@ impl Console {
         match handler(&visit).inspect_err(refused) {
             Err(failure) => {
                 let page = failure_page(&failure);
-                Ok(self.whole(&visit, &page, &failure, secret))
+                Ok(whole(&visit, &page, &failure))
             }
             Ok(Reply::Page(page)) => {
                 page.failure.as_ref().inspect(|failure| refused(failure));
-                let flash = self.sessions.take(secret);
+                let flash = self.flashes.take(&session.id);
                 let status = page.failure.as_ref().map_or(200, Failure::status);
                 Ok(html_response(status, layout::page(&visit, &page, flash.as_ref())))
             }
             Ok(Reply::Go { to, flash }) => {
-                flash.into_iter().for_each(|flash| self.sessions.leave(secret, flash));
+                flash.into_iter().for_each(|flash| self.flashes.leave(&session.id, flash));
                 Ok(see(&to))
             }
             Ok(Reply::File(file)) => {
@@ -255,83 +266,17 @@ impl Console {
             }
         }
     }
-
-    /// The page of a failure, in the layout of the one who is signed in.
-    fn whole(&self, visit: &Visit, page: &Page, failure: &Failure, secret: &str) -> Response {
-        if matches!(failure, Failure::Unauthenticated) {
-            // The token behind the session ended while it was used.
-            self.sessions.end(secret);
-            return see("/sign-in");
-        }
-        let mut response = html_response(failure.status(), layout::page(visit, page, None));
-        add_failure_lines(&mut response, failure);
-        response
-    }
-
-    fn sign_in(
-        &self,
-        manage: &Manage,
-        session: Option<&Session>,
-        request: &Request,
-        query: &Fields,
-        form: &Fields,
-    ) -> Result<Response, Failure> {
-        let next = security::local_path(query.text("next")).unwrap_or("/");
-        if request.method != "POST" {
-            if session.is_some() {
-                return Ok(see(next));
-            }
-            let guest = match request.guest {
-                Some(guest) if guest.len() == 64 => Secret::new(guest.to_owned()),
-                _ => session::random_secret()?,
-            };
-            return Ok(sign_in_page(manage, request, &guest, next, None));
-        }
-        let Some(guest) = request.guest.map(|guest| Secret::new(guest.to_owned())) else {
-            return Err(Failure::Forbidden(
-                "Your browser sent no cookie; allow cookies for this site, and open the page again".into(),
-            ));
-        };
-        security::check_form_token(form.raw("form-token"), &security::form_token(guest.expose()))?;
-        let now = UnixMillis::now();
-        let principal = authn::authenticate(form.text("token"), &manage.store.snapshot(), now).ok();
-        let Some(principal @ Principal::User { .. }) = principal else {
-            let text =
-                "This token does not work: it is unknown, revoked, expired, or no personal access token";
-            let failure = Failure::Unprocessable(text.into());
-            return Ok(sign_in_page(manage, request, &guest, next, Some(&failure)));
-        };
-        // Whatever session the browser had ends: nobody's session is carried on as somebody else's.
-        request.session.into_iter().for_each(|old| self.sessions.end(old));
-        let secret = self.sessions.begin(principal, now)?;
-        let mut response = see(next);
-        let cookie = set_cookie(session_cookie(request.is_secure), secret.expose(), request);
-        response.lines.push(("set-cookie", cookie));
-        response.lines.push(("set-cookie", set_cookie(guest_cookie(request.is_secure), "", request)));
-        Ok(response)
-    }
 }
 
-fn sign_in_page(
-    manage: &Manage,
-    request: &Request,
-    guest: &Secret,
-    next: &str,
-    failure: Option<&Failure>,
-) -> Response {
-    let body = pages::sign_in::form(&security::form_token(guest.expose()), next, failure);
-    let status = failure.map_or(200, Failure::status);
-    let mut response = html_response(status, layout::bare(&manage.tenant, "Sign in", &body));
-    response.lines.push(("set-cookie", set_cookie(guest_cookie(request.is_secure), guest.expose(), request)));
+/// The page of a failure, in the layout of the one who is signed in.
+fn whole(visit: &Visit, page: &Page, failure: &Failure) -> Response {
+    if matches!(failure, Failure::Unauthenticated) {
+        // The session, or the token behind it, ended while it was used.
+        return see("/sign-in");
+    }
+    let mut response = html_response(failure.status(), layout::page(visit, page, None));
+    add_failure_lines(&mut response, failure);
     response
-}
-
-/// A cookie that script can not read and that no other site's requests carry; an empty value removes it. It ends
-/// with the browser; how long the session itself lives is decided here.
-fn set_cookie(name: &str, value: &str, request: &Request) -> String {
-    let secure = if request.is_secure { "; Secure" } else { "" };
-    let age = if value.is_empty() { "; Max-Age=0" } else { "" };
-    format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{age}")
 }
 
 fn with_query(request: &Request) -> String {
@@ -389,6 +334,8 @@ fn failure_page(failure: &Failure) -> Page {
         404 => "Not found",
         405 => "That does not work here",
         409 => "Changed meanwhile",
+        410 => "No longer there",
+        429 => "Too many attempts",
         400 | 422 => "Refused",
         503 => "Busy",
         _ => "Something went wrong",
@@ -418,6 +365,9 @@ fn add_failure_lines(response: &mut Response, failure: &Failure) {
     match failure {
         Failure::MethodNotAllowed { allow } => response.lines.push(("allow", (*allow).to_owned())),
         Failure::Unavailable(_) => response.lines.push(("retry-after", "1".to_owned())),
+        Failure::LimitReached(refusal) => {
+            response.lines.push(("retry-after", refusal.retry_after_seconds.to_string()));
+        }
         _ => {}
     }
 }

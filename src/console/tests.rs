@@ -1,12 +1,15 @@
 //! Pages, asked for in memory as the server does.
 
+mod entrance;
 mod guards;
 mod people;
 
+use std::net::IpAddr;
+
 use serde_json::json;
 
-use super::{Console, Request, Response, guest_cookie, session_cookie};
-use crate::api::tests::House;
+use super::{Console, Request, Response, device_cookie, guest_cookie, session_cookie};
+use crate::api::tests::{House, LOCAL};
 
 /// A browser without a network: it keeps cookies and sends forms.
 pub struct Visitor<'a> {
@@ -17,6 +20,8 @@ pub struct Visitor<'a> {
     /// What the browser says of where a form comes from.
     pub origin: Option<String>,
     pub fetch_site: Option<String>,
+    pub agent: String,
+    pub address: Option<IpAddr>,
 }
 
 /// An answer, read.
@@ -41,7 +46,16 @@ impl Shown {
 
 impl<'a> Visitor<'a> {
     pub fn new(house: &'a House, console: &'a Console) -> Self {
-        Self { house, console, cookies: Vec::new(), is_secure: false, origin: None, fetch_site: None }
+        Self {
+            house,
+            console,
+            cookies: Vec::new(),
+            is_secure: false,
+            origin: None,
+            fetch_site: None,
+            agent: "Browser/1".into(),
+            address: None,
+        }
     }
 
     /// One who has signed in with a new token of a user of [`House::furnished`], such as `admin@x.io`.
@@ -77,6 +91,7 @@ impl<'a> Visitor<'a> {
         let body = super::Fields::of(fields).query_with(&[]);
         let cookie =
             |name: &str| self.cookies.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let device = cookie(device_cookie(self.is_secure));
         let (session, guest) = (cookie(session_cookie(self.is_secure)), cookie(guest_cookie(self.is_secure)));
         let response = self.console.handle(
             &self.house.manage,
@@ -91,6 +106,9 @@ impl<'a> Visitor<'a> {
                 fetch_site: self.fetch_site.as_deref(),
                 session: session.as_deref(),
                 guest: guest.as_deref(),
+                device: device.as_deref(),
+                agent: &self.agent,
+                address: self.address,
             },
         );
         self.keep_cookies(&response);

@@ -2,6 +2,7 @@
 
 use maud::Markup;
 
+use super::Console;
 use super::form::Fields;
 use super::session::{Flash, Session};
 use crate::api::Rest;
@@ -15,6 +16,8 @@ use crate::manage::Manage;
 pub struct Visit<'a> {
     /// The operations; the only way to anything.
     pub manage: &'a Manage,
+    /// The console itself, for what is its own: sessions and passwords.
+    pub console: &'a Console,
     /// Who is signed in, as the present state has them.
     pub principal: &'a Principal,
     /// Their session.

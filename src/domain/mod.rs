@@ -6,6 +6,7 @@ mod body_logging;
 mod credential;
 mod grant;
 mod limit;
+mod login;
 mod money;
 mod price;
 mod principal;
@@ -23,6 +24,7 @@ pub use limit::{
     AlertForm, AlertTarget, CountedPer, LimitConfig, LimitKind, LimitRule, LimitUnit, LimitWhen, Measure,
     Period,
 };
+pub use login::{Invitation, Login, PasswordHash, Session, SignInWay};
 pub use money::Money;
 pub use price::{ModelPrices, PriceEntry, Rates, Tier, Unit};
 pub use principal::{AutoRotate, Owner, Principal, Subject, Team, TenantRole, User, VirtualAccount};

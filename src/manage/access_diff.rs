@@ -242,7 +242,14 @@ fn affected(before: &World, after: &World, change: &Change) -> Affected {
                         found.account(world, &account.name);
                     }
                 }
-                Some(Object::Token(_) | Object::Settings(_) | Object::Limits(_) | Object::Catalogue(_))
+                Some(
+                    Object::Token(_)
+                    | Object::Settings(_)
+                    | Object::Limits(_)
+                    | Object::Catalogue(_)
+                    | Object::Login(_)
+                    | Object::Session(_),
+                )
                 | None => {}
             }
         }

@@ -233,6 +233,24 @@ impl Audited for Token {
     }
 }
 
+impl Audited for crate::domain::Session {
+    fn audited(&self) -> Value {
+        json!({
+            "id": self.id, "user": self.user, "way": self.way, "token": self.token, "agent": self.agent,
+            "expiresAt": self.expires_at.to_iso(),
+        })
+    }
+}
+
+impl Audited for crate::domain::Login {
+    fn audited(&self) -> Value {
+        json!({
+            "user": self.user, "hasPassword": self.password.is_some(),
+            "invitationExpiresAt": self.invitation.as_ref().map(|invitation| invitation.expires_at.to_iso()),
+        })
+    }
+}
+
 impl Audited for crate::domain::Settings {
     fn audited(&self) -> Value {
         json!({

@@ -21,9 +21,11 @@ mod draft;
 mod explain;
 mod grant;
 mod limits;
+mod password;
 mod personal_token;
 mod request_log;
 mod rotation;
+mod session;
 mod settings;
 mod team;
 mod token;
@@ -43,7 +45,9 @@ pub use directory::{HeldRole, Membership, TEAM_MANAGER, VirtualAccountFilter};
 pub use explain::Missing;
 pub use grant::GrantFilter;
 pub use limits::SupposedCall;
+pub use password::Invited;
 pub use request_log::BodiesView;
+pub use session::{NewSession, SessionView};
 pub use settings::SettingsChange;
 pub use token::{Minted, NewToken, TokenOwner, TokenView, Validity};
 pub use user::NewUser;
@@ -249,8 +253,17 @@ impl Manage {
         principal: &Principal,
         build: impl Fn(&View) -> Result<(Draft, T), Failure>,
     ) -> Result<T, Failure> {
+        self.change_as(|| self.view(principal), build)
+    }
+
+    /// The same for those who are only about to become somebody: `look` says in each state who acts.
+    fn change_as<T>(
+        &self,
+        look: impl Fn() -> Result<View, Failure>,
+        build: impl Fn(&View) -> Result<(Draft, T), Failure>,
+    ) -> Result<T, Failure> {
         for _ in 0..ATTEMPTS {
-            let view = self.view(principal)?;
+            let view = look()?;
             let (draft, answer) = build(&view)?;
             let mut draft = draft;
             if let Principal::User { user, .. } = &view.principal
@@ -258,7 +271,12 @@ impl Manage {
             {
                 draft.check_actor(actor);
                 // Nor is anything done with a token after it was revoked.
-                if let Some(token) = view.principal.token_id().and_then(|id| view.world.token_of_id(id)) {
+                let session = view.principal.token_id().and_then(|id| view.world.session(id));
+                if let Some(session) = session {
+                    draft.check(Key::session(session.id.as_str()), session.revision);
+                }
+                let id = session.and_then(|session| session.token.as_ref()).or(view.principal.token_id());
+                if let Some(token) = id.and_then(|id| view.world.token_of_id(id)) {
                     draft.check(Key::token(token.id.as_str()), token.revision);
                 }
                 if !authz::is_admin(&view.principal) {

@@ -153,7 +153,9 @@ impl Manage {
     /// When the caller is one.
     pub fn require_minting(&self, principal: &Principal) -> Result<(), Failure> {
         let view = self.view(principal)?;
-        if view.world.settings().pat_may_mint { Ok(()) } else { view.require_admin() }
+        let session = view.principal.token_id().and_then(|id| view.world.session(id));
+        let is_free = session.is_some_and(|session| session.token.is_none());
+        if is_free || view.world.settings().pat_may_mint { Ok(()) } else { view.require_admin() }
     }
 
     /// Makes a token for a user or a virtual account.
@@ -351,6 +353,13 @@ fn is_own(view: &View, owner: &TokenOwner) -> bool {
 /// may when the settings allow it, and then never for longer than that token has.
 fn may_mint_personal(draft: &mut Draft, view: &View) -> Result<Option<UnixMillis>, Failure> {
     let Some(id) = view.principal.token_id() else { return Ok(None) };
+    let session = view.world.session(id);
+    let id = match session.map(|session| &session.token) {
+        // Who proved who they are with more than a token makes tokens of their own.
+        Some(None) => return Ok(None),
+        Some(Some(token)) => token,
+        None => id,
+    };
     let settings = view.world.settings();
     if !settings.pat_may_mint {
         return Err(Failure::Forbidden(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::draft::{Audited, Draft, delete_grants_of};
+use super::session::end_login_of;
 use super::{Listing, Manage, Page, View, check_text, invalid, not_found, refused};
 use crate::authz::{self, Action, Resource};
 use crate::domain::{Owner, Principal, Subject, TenantRole, Token, User};
@@ -75,17 +76,8 @@ impl Manage {
                 return Err(Failure::Conflict(format!("There is a user '{email}' already").into()));
             }
             if !new.dry_run {
-                let user = User {
-                    email,
-                    display_name: new.display_name.clone(),
-                    role: new.role.unwrap_or(TenantRole::Member),
-                    active: true,
-                    created_at: view.now,
-                    updated_at: view.now,
-                };
-                let key = Key::user(user.email.as_str());
-                draft.audit(view, "user.create", &key, Value::Null, user.audited());
-                draft.create(Object::User(user));
+                let role = new.role.unwrap_or(TenantRole::Member);
+                create(&mut draft, view, email, new.display_name.clone(), role);
             }
             Ok((draft, ()))
         })
@@ -147,9 +139,11 @@ impl Manage {
             }
             keep_an_admin(&mut draft, view, user)?;
             let tokens = revoke_tokens_of(&mut draft, view, &Owner::User(user.email.clone()));
+            let (sessions, had_login) = end_login_of(&mut draft, view, &user.email);
             let after = User { active: false, updated_at: view.now, ..User::clone(user) };
             let key = Key::user(email);
-            let before = json!({"user": user.audited(), "tokens": tokens});
+            let mut before = json!({"user": user.audited(), "tokens": tokens});
+            tell_login(&mut before, sessions, had_login);
             draft.audit(
                 view,
                 "user.deactivate",
@@ -197,12 +191,34 @@ impl Manage {
                 ));
             }
             let tokens = delete_tokens_of(&mut draft, view, &Owner::User(user.email.clone()));
-            let before = json!({"user": user.audited(), "teams": teams, "grants": grants, "tokens": tokens});
+            let (sessions, had_login) = end_login_of(&mut draft, view, &user.email);
+            let mut before =
+                json!({"user": user.audited(), "teams": teams, "grants": grants, "tokens": tokens});
+            tell_login(&mut before, sessions, had_login);
             let key = Key::user(email);
             draft.audit(view, "user.delete", &key, before, Value::Null);
             draft.delete(key, user.revision);
             Ok((draft, ()))
         })
+    }
+}
+
+/// Drafts a new user.
+pub(super) fn create(draft: &mut Draft, view: &View, email: Email, display_name: String, role: TenantRole) {
+    let (created_at, updated_at) = (view.now, view.now);
+    let user = User { email, display_name, role, active: true, created_at, updated_at };
+    let key = Key::user(user.email.as_str());
+    draft.audit(view, "user.create", &key, Value::Null, user.audited());
+    draft.create(Object::User(user));
+}
+
+/// Says of what a user lost how they were signed in, where they were.
+fn tell_login(before: &mut Value, sessions: Vec<Value>, had_login: bool) {
+    if let (false, Some(fields)) = (sessions.is_empty(), before.as_object_mut()) {
+        fields.insert("sessions".into(), sessions.into());
+    }
+    if let (true, Some(fields)) = (had_login, before.as_object_mut()) {
+        fields.insert("login".into(), true.into());
     }
 }
 

@@ -290,6 +290,9 @@ fn page(
         fetch_site: text("sec-fetch-site"),
         session: cookie(console::session_cookie(is_secure)),
         guest: cookie(console::guest_cookie(is_secure)),
+        device: cookie(console::device_cookie(is_secure)),
+        agent: text("user-agent").unwrap_or_default(),
+        address: caller(gateway, head, peer),
     };
     let limits =
         Limits { max_body_bytes: relay.limits.max_body_bytes.min(console::MAX_FORM_BYTES), ..relay.limits };
@@ -338,12 +341,12 @@ fn comes_by_proxy(gateway: &Gateway, peer: Option<SocketAddr>) -> bool {
     peer.is_some_and(|peer| gateway.trusted_proxies.iter().any(|network| network.contains(peer.ip())))
 }
 
-/// Where the caller is, for the log: the peer, or what a trusted proxy says of it.
-fn caller_address(gateway: &Gateway, head: &RequestHead, peer: Option<SocketAddr>) -> String {
-    let Some(peer) = peer.map(|peer| peer.ip()) else { return "socket".to_owned() };
+/// Where the caller is: the peer, or what a trusted proxy says of it. Nothing on the admin socket.
+fn caller(gateway: &Gateway, head: &RequestHead, peer: Option<SocketAddr>) -> Option<IpAddr> {
+    let peer = peer?.ip();
     let trusted = |address: IpAddr| gateway.trusted_proxies.iter().any(|network| network.contains(address));
     if !trusted(peer) {
-        return peer.to_string();
+        return Some(peer);
     }
     let forwarded: Vec<IpAddr> = head
         .headers
@@ -354,7 +357,12 @@ fn caller_address(gateway: &Gateway, head: &RequestHead, peer: Option<SocketAddr
         .collect();
     // From the right: the last one that no trusted proxy has.
     let caller = forwarded.into_iter().rev().find(|address| !trusted(*address));
-    caller.unwrap_or(peer).to_string()
+    Some(caller.unwrap_or(peer))
+}
+
+/// The same for the log.
+fn caller_address(gateway: &Gateway, head: &RequestHead, peer: Option<SocketAddr>) -> String {
+    caller(gateway, head, peer).map_or_else(|| "socket".to_owned(), |address| address.to_string())
 }
 
 /// An id that no other request of this or an earlier process has.

@@ -24,7 +24,7 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::config::{Config, Network};
-use crate::console::Console;
+use crate::console::{Console, SessionLimits};
 use crate::http::{BodyBudget, Limits};
 use crate::limits::Limits as CallLimits;
 use crate::logging;
@@ -231,7 +231,10 @@ fn start(config: &Config, demo: bool) -> Result<Running, StartError> {
     let gateway = Arc::new(Gateway {
         relay,
         manage,
-        console: Console::default(),
+        console: Console::new(SessionLimits {
+            idle_ms: config.console.session_idle_minutes.saturating_mul(60_000),
+            longest_ms: config.console.session_max_hours.saturating_mul(3_600_000),
+        }),
         watcher,
         tls,
         trusted_proxies: config
@@ -392,10 +395,11 @@ fn keep_audit(gateway: &Arc<Gateway>, usage: &Arc<Usage>) -> std::io::Result<()>
                 rotate_at_ms = monotonic_ms().saturating_add(ROTATE_INTERVAL_MS);
             }
             if monotonic_ms() >= prune_at_ms && !gateway.manage.prune_audit(UnixMillis::now()) {
+                gateway.manage.prune_sessions(UnixMillis::now());
                 prune_at_ms = monotonic_ms().saturating_add(PRUNE_INTERVAL_MS);
                 usage.forget_tokens(|| {
                     let world = gateway.relay.store.snapshot();
-                    move |id| world.token_of_id(id).is_some()
+                    move |id| world.token_of_id(id).is_some() || world.session(id).is_some()
                 });
             }
             // No revision is past this one: it waits, and is not in the way of anything.

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::AuditHead;
 use crate::domain::{
-    AuditEntry, Grant, LimitConfig, LimitKind, ProviderAccount, Settings, Team, Token, User, VirtualAccount,
+    AuditEntry, Grant, LimitConfig, LimitKind, Login, ProviderAccount, Session, Settings, Team, Token, User,
+    VirtualAccount,
 };
 use crate::prices::Catalogue;
 
@@ -41,6 +42,16 @@ impl Key {
     /// `grant/SUBJECT|ROLE|TARGET`; none of the parts can hold a bar.
     pub fn grant(grant: &Grant) -> Self {
         Self(format!("grant/{}|{}|{}", grant.subject, grant.role.as_str(), grant.target))
+    }
+
+    /// `login/EMAIL`
+    pub fn login(email: &str) -> Self {
+        Self(format!("login/{email}"))
+    }
+
+    /// `session/ID`
+    pub fn session(id: &str) -> Self {
+        Self(format!("session/{id}"))
     }
 
     /// `settings/tenant`
@@ -84,6 +95,8 @@ pub enum Object {
     Settings(Settings),
     Limits(LimitConfig),
     Catalogue(Catalogue),
+    Login(Login),
+    Session(Session),
 }
 
 impl Object {
@@ -99,6 +112,8 @@ impl Object {
             Self::Settings(_) => Key::settings(),
             Self::Limits(config) => Key::limits(config.kind),
             Self::Catalogue(_) => Key::catalogue(),
+            Self::Login(login) => Key::login(login.user.as_str()),
+            Self::Session(session) => Key::session(session.id.as_str()),
         }
     }
 }

@@ -12,8 +12,8 @@ use super::named::Named;
 use super::object::{Key, Object};
 use super::tokens::Tokens;
 use crate::domain::{
-    Grant, GrantSource, LimitConfig, LimitKind, Owner, Role, Settings, Subject, Target, Team, Token, User,
-    VirtualAccount,
+    Grant, GrantSource, LimitConfig, LimitKind, Login, Owner, Role, Session, Settings, Subject, Target, Team,
+    Token, User, VirtualAccount,
 };
 use crate::id::{AccountName, Email, SlugName, TeamName, TokenId};
 use crate::prices::Catalogue;
@@ -94,6 +94,8 @@ pub struct World {
     limits: OrdMap<LimitKind, Versioned<LimitConfig>>,
     /// None: the one that is built in.
     catalogue: Option<Versioned<Catalogue>>,
+    logins: Named<Email, Versioned<Login>>,
+    sessions: Named<TokenId, Versioned<Session>>,
     built_in: BuiltIn,
 }
 
@@ -258,6 +260,26 @@ impl World {
         self.limits.get(&kind)
     }
 
+    /// What a user signs in with, by email.
+    pub fn login(&self, email: &str) -> Option<&Versioned<Login>> {
+        self.logins.get(email)
+    }
+
+    /// One session.
+    pub fn session(&self, id: &TokenId) -> Option<&Versioned<Session>> {
+        self.sessions.get(id)
+    }
+
+    /// All sessions, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = &Versioned<Session>> {
+        self.sessions.values()
+    }
+
+    /// The sessions of a user. Looks at all of them.
+    pub fn sessions_of(&self, email: &Email) -> impl Iterator<Item = &Versioned<Session>> {
+        self.sessions.values().filter(move |session| session.user == *email)
+    }
+
     /// The revision of the object at a key; `None` when there is none.
     pub fn revision_of(&self, key: &Key) -> Option<u64> {
         let (kind, name) = key.0.split_once('/')?;
@@ -274,6 +296,8 @@ impl World {
             "settings" => Some(self.settings.revision).filter(|revision| *revision > 0),
             "limits" => self.limits.get(&LimitKind::parse(name)?).map(|config| config.revision),
             "catalogue" => self.catalogue.as_ref().map(|catalogue| catalogue.revision),
+            "login" => self.logins.get(name).map(|v| v.revision),
+            "session" => self.sessions.get(&TokenId::parse(name).ok()?).map(|v| v.revision),
             _ => None,
         }
     }
@@ -342,6 +366,12 @@ impl World {
             Object::Catalogue(catalogue) => {
                 self.catalogue = Some(Versioned { revision, value: Arc::new(catalogue) });
             }
+            Object::Login(login) => {
+                self.logins.insert(login.user.clone(), Versioned { revision, value: Arc::new(login) });
+            }
+            Object::Session(session) => {
+                self.sessions.insert(session.id.clone(), Versioned { revision, value: Arc::new(session) });
+            }
             Object::Grant(mut grant) => {
                 self.share_names(&mut grant);
                 let subject = grant.subject.clone();
@@ -399,6 +429,14 @@ impl World {
                 }
             }
             "catalogue" => self.catalogue = None,
+            "login" => {
+                self.logins.remove(name);
+            }
+            "session" => {
+                if let Ok(id) = TokenId::parse(name) {
+                    self.sessions.remove(&id);
+                }
+            }
             "grant" => {
                 let Some(Ok(subject)) = name.split('|').next().map(Subject::parse) else { return };
                 if self.grants.get(&subject).is_none() {

@@ -2,8 +2,8 @@
 //! A writer of its own puts records into `usage.redb` in batches; a crash loses at most one flush interval.
 
 mod aggregate;
-mod encode;
 mod copy;
+mod encode;
 mod export;
 mod figures;
 mod group;
@@ -340,6 +340,10 @@ impl UsageReader for Usage {
         self.flush(REPORT_FLUSH_TIMEOUT)?;
         let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
         copy::begin(&self.shared.path, database.as_ref().ok_or(UsageError::Unavailable)?).map(Some)
+    }
+
+    fn session_used(&self, session: &TokenId, now: UnixMillis) {
+        self.token_used(session, now);
     }
 
     /// Reads on a thread of its own.

@@ -220,6 +220,9 @@ pub trait UsageReader: Send + Sync + fmt::Debug {
     fn last_used(&self, _token: &TokenId) -> Option<UnixMillis> {
         None
     }
+
+    /// A browser's session was used just now.
+    fn session_used(&self, _session: &TokenId, _now: UnixMillis) {}
 }
 
 /// `usage.redb` of a gateway that is not running. Its reports block their thread.

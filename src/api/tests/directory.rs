@@ -291,10 +291,9 @@ fn roles_are_the_built_in_ones() {
         assert_eq!(house.done("GET", &format!("/roles/{id}"), Value::Null)["data"]["id"], id.as_str());
     }
     house.refused(404, "GET", "/roles/none", Value::Null);
-    house.refused(
-        422,
-        "POST",
-        "/users/invite",
-        json!({"email": "a@b.c", "acceptInviteClientUrl": "http://x"}),
-    );
+    let answer =
+        house.done("POST", "/users/invite", json!({"email": "a@b.c", "acceptInviteClientUrl": "http://x"}));
+    assert!(answer["link"].as_str().unwrap().starts_with("/invitation?email=a%40b.c&code="), "{answer}");
+    assert_eq!(house.done("GET", "/users/a@b.c", Value::Null)["data"]["roles"], json!(["tenant-member"]));
+    house.refused(422, "POST", "/users/invite", json!({"email": "nobody"}));
 }

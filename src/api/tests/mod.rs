@@ -24,8 +24,8 @@ use crate::authn;
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::id::TokenId;
-use crate::request_log::{Found, LogKey, LoggedBodies, RequestLogError, RequestLogReader};
 use crate::manage::{AuditDesk, BackupDesk, Manage};
+use crate::request_log::{Found, LogKey, LoggedBodies, RequestLogError, RequestLogReader};
 use crate::seal::MasterKey;
 use crate::store::Store;
 use crate::usage::{
