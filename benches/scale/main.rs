@@ -12,6 +12,8 @@
     reason = "a tool at a terminal, with parts of the gateway that it does not all use; what fails here ends the run"
 )]
 
+#[path = "../../src/archive.rs"]
+mod archive;
 #[path = "../../src/authn.rs"]
 mod authn;
 #[path = "../../src/authz/mod.rs"]

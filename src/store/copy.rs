@@ -231,35 +231,8 @@ impl NewDatabase {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use super::super::tests::{Folder, put, user};
-    use super::super::{STATE_FILE, STATE_TABLES};
+    use super::super::tests::Folder;
     use super::*;
-    use crate::usage::{USAGE_FILE, USAGE_TABLES, Usage, UsageReader as _};
-
-    fn names(path: &Path) -> BTreeSet<String> {
-        let database = Database::open(path).unwrap();
-        let transaction = database.begin_read().unwrap();
-        assert_eq!(transaction.list_multimap_tables().unwrap().count(), 0);
-        transaction.list_tables().unwrap().map(|table| table.name().to_owned()).collect()
-    }
-
-    #[test]
-    fn a_backup_takes_every_table_that_there_is() {
-        let folder = Folder::new();
-        let store = folder.open().unwrap();
-        store.commit(put(user("ada@x.io"))).unwrap();
-        store.close();
-        let usage = Usage::start(&folder.0, &crate::config::Usage::default());
-        assert!(usage.copy().unwrap().is_some());
-        usage.close();
-        for (file, tables) in [(STATE_FILE, STATE_TABLES), (USAGE_FILE, USAGE_TABLES)] {
-            let taken: BTreeSet<String> = tables.iter().map(|table| table.name().to_owned()).collect();
-            let there = names(&folder.0.join(file));
-            assert!(!there.is_empty() && there.is_subset(&taken), "{file}: {there:?} but {taken:?}");
-        }
-    }
 
     #[test]
     fn rows_come_in_pieces_and_make_the_same_table() {
