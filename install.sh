@@ -498,7 +498,12 @@ ready() {
 # start_new: starts the service if it ran before, else the gateway for a moment, to see whether it would run.
 start_new() {
     if [ "$ran" = yes ]; then
-        manage start
+        # Without waiting for the notice that it is ready: how long that may take is --wait's to say.
+        case $manager in
+            systemd) systemctl --no-block start gateway ;;
+            systemd-user) systemctl --user --no-block start gateway ;;
+            openrc) rc-service gateway start ;;
+        esac
         return
     fi
     folder=$live_data
@@ -543,13 +548,12 @@ started_still_runs() {
 becomes_ready() {
     start_new || return 1
     waited=0
-    until ready; do
+    until ready && { [ "$ran" = no ] || service_runs; }; do
         started_still_runs || return 1
         [ "$waited" -lt "$patience" ] || return 1
         waited=$((waited + 1))
         sleep 1
     done
-    if [ "$ran" = yes ]; then service_runs; fi
 }
 
 show_log() {
@@ -589,8 +593,9 @@ $new_said"
         needed=$(du -sk "$live_data" | cut -f 1)
         place=$backups
         while [ ! -d "$place" ]; do place=$(dirname "$place"); done
-        free=$(df -Pk "$place" | awk 'NR == 2 { print $4 }')
-        [ "$free" -gt $((needed + 65536)) ] ||
+        # Where df knows nothing of the place, the copy itself will say that it does not fit.
+        free=$(df -Pk "$place" 2>/dev/null | awk 'NR == 2 { print $4 }') || free=
+        [ -z "$free" ] || [ "$free" -gt $((needed + 65536)) ] ||
             fail "the backup needs $needed KiB in $place, where $free are free; nothing was changed"
     fi
 }
@@ -753,6 +758,11 @@ uninstall() {
                     ;;
             esac
         done
+        # The one that the OpenRC script writes.
+        if grep -q '^file /etc/init.d/gateway$' "$scratch/installed" && [ -f "$root/var/log/gateway.log" ]; then
+            rm -f "$root/var/log/gateway.log"
+            say "removed    $root/var/log/gateway.log"
+        fi
         if [ -d "$root$backups" ]; then
             rm -rf "$root$backups"
             say "removed    $root$backups"
