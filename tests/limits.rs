@@ -374,3 +374,31 @@ fn budgets_are_simulated_and_deleted_and_rates_shown() {
     let manifest = gateway.admin_ok(&["export", "gateway-budget-config"]);
     assert!(!manifest.contains("production") && manifest.contains("everyone"), "{manifest}");
 }
+
+#[test]
+fn a_reservation_is_for_all_that_a_call_may_get() {
+    let fixture = Fixture::on(Provider::answering(CHAT_ANSWER), "");
+    rates(
+        &fixture.gateway,
+        json!([{"id": "day", "when": {}, "limit_to": 10_000_000, "unit": "tokens_per_day"}]),
+    );
+    let mut used = 0;
+    for (calls, (more, output)) in [
+        (",\"max_tokens\":2", 2),
+        // A small number hides no large one, and each of several answers counts.
+        (",\"max_completion_tokens\":1,\"max_tokens\":500", 500),
+        (",\"max_tokens\":100,\"n\":7", 700),
+        // Nobody keeps a whole limit from the others by asking for it.
+        (",\"max_tokens\":9007199254740991", 1_000_000),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = chat("main/m", more);
+        let answer = fixture.post("/v1/chat/completions", &body);
+        let remaining: usize = answer.header("x-ratelimit-remaining-tokens").unwrap().parse().unwrap();
+        assert_eq!(10_000_000 - remaining - used, body.len() / 4 + output, "{more}");
+        fixture.gateway.wait_for_usage("user", calls as u64 + 1);
+        used += 21;
+    }
+}

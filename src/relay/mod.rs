@@ -52,6 +52,10 @@ const MAX_HELD_ERROR_BYTES: usize = 64 * 1024;
 /// What an answer may have at most, for a reservation, where neither the call nor its model says.
 const DEFAULT_OUTPUT_TOKENS: u64 = 4096;
 
+/// What a reservation is made for at most, for each answer: no model writes more, and who asks for more must not keep
+/// a budget from everyone else.
+const MAX_OUTPUT_TOKENS: u64 = 1_000_000;
+
 /// Everything that a call needs.
 #[derive(Debug)]
 pub struct Relay {
@@ -300,12 +304,13 @@ impl Relay {
         let model = permit.route().spec();
         let facts = || {
             let facts = Facts::of_call(permit.principal(), permit.route().resolved_name(), world)?;
-            let asked = match &call.edits {
-                Edits::Json(inspected) => inspected.max_tokens,
-                Edits::Form(_) => Some(0),
+            let (asked, choices) = match &call.edits {
+                Edits::Json(inspected) => (inspected.max_tokens, inspected.choices),
+                Edits::Form(_) => (Some(0), 1),
             };
             let longest = model.and_then(|model| model.settings.max_output_tokens);
             let output = asked.or(longest).unwrap_or(DEFAULT_OUTPUT_TOKENS);
+            let output = output.min(longest.unwrap_or(MAX_OUTPUT_TOKENS)).saturating_mul(choices);
             // About four bytes a token in English text and JSON.
             let input = u64::try_from(call.body.bytes.len()).unwrap_or(u64::MAX) / 4;
             Some((facts, Estimate { input, output }))

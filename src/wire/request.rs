@@ -33,8 +33,11 @@ pub struct Inspected {
     pub stream: bool,
     /// The caller asked for the usage chunk.
     pub include_usage: bool,
-    /// `max_completion_tokens`, else `max_tokens`, else `max_output_tokens`.
+    /// The largest of `max_completion_tokens`, `max_tokens` and `max_output_tokens`: which of them the provider goes by is
+    /// not known here.
     pub max_tokens: Option<u64>,
+    /// So many answers are asked for (`n`, `best_of`), each of up to [`Inspected::max_tokens`]; from 1 to 1,000.
+    pub choices: u64,
     /// `preset` is there, which chooses a model at OpenRouter.
     pub has_preset: bool,
     stream_options: StreamOptions,
@@ -53,8 +56,11 @@ enum StreamOptions {
     },
 }
 
+/// Answers that one call is taken to ask for at most.
+const MAX_CHOICES: u64 = 1000;
+
 /// The keys of a body that matter to a decision, in lower case as they must be written.
-const BODY_KEYS: [&str; 9] = [
+const BODY_KEYS: [&str; 11] = [
     "model",
     "stream",
     "stream_options",
@@ -64,6 +70,8 @@ const BODY_KEYS: [&str; 9] = [
     "models",
     "fallbacks",
     "preset",
+    "n",
+    "best_of",
 ];
 
 /// Whether a lenient reader could take one name for the other: they differ in case only, with the two letters
@@ -198,6 +206,8 @@ pub fn inspect(body: &[u8]) -> Result<Inspected, InvalidRequest> {
         models,
         fallbacks,
         preset,
+        n,
+        best_of,
     ] = members(text, BODY_KEYS).map_err(|error| invalid_json(&error))??;
     for (name, value) in [("models", models), ("fallbacks", fallbacks)] {
         if value.is_some_and(|value| value.get() != "null") {
@@ -208,7 +218,7 @@ pub fn inspect(body: &[u8]) -> Result<Inspected, InvalidRequest> {
         }
     }
     let base = body.as_ptr().addr();
-    let number = |raw: Option<&RawValue>| raw.and_then(|raw| raw.get().parse().ok());
+    let number = |raw: Option<&RawValue>| raw.and_then(|raw| raw.get().parse::<u64>().ok());
     let raw_model = raw_model.ok_or(InvalidRequest(
         "The body has no 'model'; name it as account/model, see GET /v1/models".into(),
     ))?;
@@ -237,9 +247,8 @@ pub fn inspect(body: &[u8]) -> Result<Inspected, InvalidRequest> {
         model_range: place(raw_model.get(), base),
         stream,
         include_usage,
-        max_tokens: number(max_completion_tokens)
-            .or_else(|| number(max_tokens))
-            .or_else(|| number(max_output_tokens)),
+        max_tokens: number(max_completion_tokens).max(number(max_tokens)).max(number(max_output_tokens)),
+        choices: number(n).max(number(best_of)).unwrap_or(1).clamp(1, MAX_CHOICES),
         has_preset: preset.is_some_and(|raw| raw.get() != "null"),
         stream_options,
     })
@@ -434,5 +443,25 @@ mod tests {
     fn deep_nesting_needs_no_stack() {
         let deep = format!(r#"{{"model":"a/b","x":{}{}}}"#, "[".repeat(200_000), "]".repeat(200_000));
         assert!(inspect(deep.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn what_an_answer_may_have_is_the_most_that_is_asked_for() {
+        for (more, max_tokens, choices) in [
+            ("", None, 1),
+            (r#","max_tokens":5"#, Some(5), 1),
+            // A small one hides no large one.
+            (r#","max_completion_tokens":1,"max_tokens":9"#, Some(9), 1),
+            (r#","max_tokens":1,"max_output_tokens":7,"n":3"#, Some(7), 3),
+            (r#","n":2,"best_of":8"#, None, 8),
+            (r#","n":0"#, None, 1),
+            (r#","n":-4,"max_tokens":-1"#, None, 1),
+            (r#","n":99999999999999999999,"max_tokens":null"#, None, 1),
+            (r#","n":1000000"#, None, 1000),
+        ] {
+            let read = inspect(format!(r#"{{"model":"a/b"{more}}}"#).as_bytes()).unwrap();
+            assert_eq!((read.max_tokens, read.choices), (max_tokens, choices), "{more}");
+        }
+        assert!(inspect(br#"{"model":"a/b","n":1,"n":128}"#).is_err());
     }
 }
