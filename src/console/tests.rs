@@ -2,6 +2,7 @@
 
 mod entrance;
 mod guards;
+mod models;
 
 use std::net::IpAddr;
 

@@ -3,7 +3,7 @@
 mod accounts;
 mod audit;
 mod home;
-mod models;
+pub(super) mod models;
 mod people;
 mod requests;
 mod sessions;
