@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::{Answer, Call, Result, answer, data, list};
 use crate::authz;
 use crate::domain::{Principal, Subject};
-use crate::failure::Failure;
 use crate::manage::{HeldRole, Membership, TEAM_MANAGER};
 
 use super::role::display_name;

@@ -37,12 +37,12 @@ use crate::manage::{Attempt, Manage};
 use crate::usage::offload::Offload;
 
 use attempts::Attempts;
-use form::Fields;
 use session::{Flashes, Session};
 use visit::{Page, Reply, Rights, Visit};
 
 pub use entrance::{device_cookie, guest_cookie, session_cookie};
-pub use form::{MAX_FORM_BYTES, cookie};
+pub use form::{Fields, MAX_FORM_BYTES, cookie};
+pub use pages::models::{ASK, question};
 pub use session::SessionLimits;
 
 /// What a handler answers.
@@ -121,7 +121,7 @@ pub struct Console {
 /// Whether a path belongs to the console: one that does not is for the error of the model API, unless a browser asks.
 pub fn knows(path: &str) -> bool {
     path.starts_with("/assets/")
-        || path == "/sign-out"
+        || matches!(path, "/sign-out" | ASK)
         || entrance::PUBLIC.contains(&path)
         || route_of(path).is_some()
 }
@@ -163,6 +163,18 @@ impl Console {
 
     fn visitor(&self, manage: &Manage, request: &Request) -> Option<Session> {
         session::find(manage, request.session?, self.limits, UnixMillis::now())
+    }
+
+    /// Who asks a model in the playground. The form token stands in a form, or in the header `x-form-token` of a request
+    /// that the script sends.
+    ///
+    /// # Errors
+    /// When nobody is signed in, or the request comes from elsewhere.
+    pub fn player(&self, manage: &Manage, request: &Request, form_token: &str) -> Result<Principal, Failure> {
+        security::check_origin(request)?;
+        let session = self.visitor(manage, request).ok_or(Failure::Unauthenticated)?;
+        security::check_form_token(form_token, &security::form_token(request.session.unwrap_or_default()))?;
+        Ok(session.principal)
     }
 
     /// Answers one request.

@@ -2,6 +2,7 @@
 
 mod entrance;
 mod guards;
+mod models;
 mod people;
 
 use std::net::IpAddr;

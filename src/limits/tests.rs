@@ -561,7 +561,7 @@ fn a_budget_is_passed_by_one_reservation_at_most_whatever_runs_at_once() {
         under_way.clear();
         assert!(spent <= limit + LARGEST);
         let world = house.store.snapshot();
-        assert_eq!(house.limits.budget_levels(&world, NOW, 9)[0].used, spent.to_string());
+        assert_eq!(house.limits.levels(&world, LimitKind::Budget, NOW, 9)[0].used, spent.to_string());
     }
 }
 
@@ -584,5 +584,5 @@ fn what_a_clock_that_ran_ahead_recorded_is_not_forgiven() {
         NOW,
     );
     let world = house.store.snapshot();
-    assert_eq!(house.limits.budget_levels(&world, NOW, 9)[0].used, "12");
+    assert_eq!(house.limits.levels(&world, LimitKind::Budget, NOW, 9)[0].used, "12");
 }

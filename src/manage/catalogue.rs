@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::draft::Draft;
-use super::{Manage, refused};
-use crate::domain::Principal;
+use super::{Manage, OfferedModel, refused};
+use crate::clock::UnixMillis;
+use crate::domain::{Money, Principal, Unit};
 use crate::failure::Failure;
-use crate::prices::Catalogue;
+use crate::prices::{self, Catalogue};
 use crate::store::{Key, Object};
 
 /// A catalogue, and whether it was imported.
@@ -21,6 +22,14 @@ pub struct CatalogueView {
 }
 
 impl Manage {
+    /// The price of one unit of a model that was shown to somebody, as calls of it are priced at a time. `None`: not
+    /// known.
+    pub fn price_of(&self, offered: &OfferedModel, unit: Unit, at: UnixMillis) -> Option<Money> {
+        let world = self.store.snapshot();
+        let account = world.account(offered.account.as_str())?;
+        prices::of_unit(&account.spec, &offered.model, world.catalogue(), at, unit)
+    }
+
     /// The catalogue that prices calls now.
     ///
     /// # Errors

@@ -198,5 +198,21 @@ pub fn cost(
     })
 }
 
+/// The price of one unit of a model, as [`cost`] has it. `None`: not known.
+pub fn of_unit(
+    account: &ProviderAccount,
+    model: &Model,
+    catalogue: &Catalogue,
+    at: UnixMillis,
+    unit: Unit,
+) -> Option<Money> {
+    if let Some(rates) = model.prices.at(at) {
+        return rates.price(unit);
+    }
+    let public = model.prices.public.then(|| catalogue.find(account.provider, model))??;
+    let price = *public.get(&unit)?;
+    Some(account.settings.discount_percent.map_or(price, |percent| price.less_percent(percent)))
+}
+
 #[cfg(test)]
 mod tests;

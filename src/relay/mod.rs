@@ -161,6 +161,15 @@ enum Edits {
     Form(multipart::Form),
 }
 
+fn refused(invalid: request::InvalidRequest) -> Refusal {
+    Refusal::after_body(Failure::BadRequest(invalid.0))
+}
+
+fn json_call(body: BufferedBody) -> Result<Call, Refusal> {
+    let inspected = request::inspect(&body.bytes).map_err(refused)?;
+    Ok(Call { body, model: inspected.model.clone(), edits: Edits::Json(inspected) })
+}
+
 impl Relay {
     /// Finds who calls.
     ///
@@ -191,7 +200,7 @@ impl Relay {
     ) -> Result<After, Refusal> {
         let answer = Answer { head, request_id, keep_alive, limit_lines: &[] };
         match (destination, head.method) {
-            (Destination::Relay(endpoint), "POST") => self.relay(connection, &answer, endpoint),
+            (Destination::Relay(endpoint), "POST") => self.relay(connection, &answer, endpoint, None),
             (Destination::Relay(_), _) => {
                 Err(Refusal::before_body(Failure::MethodNotAllowed { allow: "POST" }))
             }
@@ -201,19 +210,42 @@ impl Relay {
         }
     }
 
+    /// Serves a chat completion for somebody who is known by other means than a token in the head: the playground of
+    /// the console. Everything else is as for any call. With `body` the request's own was read, and this stands for it.
+    ///
+    /// # Errors
+    /// The refusal that the caller is still to be told.
+    pub fn chat_as(
+        &self,
+        connection: &mut Connection,
+        answer: &Answer<'_>,
+        principal: Principal,
+        body: Option<BufferedBody>,
+    ) -> Result<After, Refusal> {
+        let [chat, ..] = &endpoint::ENDPOINTS;
+        self.relay(connection, answer, chat, Some((principal, body)))
+    }
+
     fn relay(
         &self,
         connection: &mut Connection,
         answer: &Answer<'_>,
         endpoint: &'static Endpoint,
+        known: Option<(Principal, Option<BufferedBody>)>,
     ) -> Result<After, Refusal> {
         let head = answer.head;
         let started_ms = monotonic_ms();
         let world = self.store.snapshot();
-        let principal = self.authenticate(head, &world).map_err(Refusal::before_body)?;
+        let (principal, body) = match known {
+            Some(known) => known,
+            None => (self.authenticate(head, &world).map_err(Refusal::before_body)?, None),
+        };
         let metadata =
             headers::metadata(head).map_err(|text| Refusal::before_body(Failure::BadRequest(text.into())))?;
-        let call = self.read_call(connection, head, endpoint)?;
+        let call = match body {
+            Some(body) => json_call(body)?,
+            None => self.read_call(connection, head, endpoint)?,
+        };
         // The body may have taken its time; what holds now decides the rest of the call.
         let world = self.store.snapshot();
         let principal = authn::still_valid(&principal, &world, UnixMillis::now())
@@ -348,18 +380,13 @@ impl Relay {
         let body = connection
             .read_body(head, &self.limits, &self.budget)
             .map_err(|error| Refusal::from_read(&error))?;
-        let refused = |invalid: request::InvalidRequest| Refusal::after_body(Failure::BadRequest(invalid.0));
-        let (model, edits) = match boundary {
+        match boundary {
             Some(boundary) => {
                 let form = multipart::inspect(&body.bytes, &boundary).map_err(refused)?;
-                (form.model.clone(), Edits::Form(form))
+                Ok(Call { body, model: form.model.clone(), edits: Edits::Form(form) })
             }
-            None => {
-                let inspected = request::inspect(&body.bytes).map_err(refused)?;
-                (inspected.model.clone(), Edits::Json(inspected))
-            }
-        };
-        Ok(Call { body, model, edits })
+            None => json_call(body),
+        }
     }
 
     /// Sends a permitted call to its provider and brings the answer back. Takes the permit by value: there is

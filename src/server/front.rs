@@ -11,7 +11,7 @@ use crate::clock::UnixMillis;
 use crate::console;
 use crate::domain::Principal;
 use crate::failure::{Dialect, Failure};
-use crate::http::{BodyLength, Connection, Limits, ReadError, RequestHead, Version};
+use crate::http::{BodyLength, BufferedBody, Connection, Limits, ReadError, RequestHead, Version};
 use crate::net::{Registration, Socket, Stream, Transport};
 use crate::relay::{self, After, Answer, Refusal, UnreadBody};
 
@@ -296,6 +296,9 @@ fn page(
     };
     let limits =
         Limits { max_body_bytes: relay.limits.max_body_bytes.min(console::MAX_FORM_BYTES), ..relay.limits };
+    if bodiless.path == console::ASK && head.method == "POST" {
+        return ask(gateway, connection, answer, &bodiless, &limits);
+    }
     let (body, whole) =
         if head.body != BodyLength::None && gateway.console.takes_body(&gateway.manage, &bodiless) {
             let body = connection
@@ -334,6 +337,42 @@ fn page(
         return Ok(answer.write_pieces(connection, &lines, first, more, limits.idle_timeout_ms));
     }
     Ok(answer.write(connection, response.status, &lines, &response.body, limits.idle_timeout_ms))
+}
+
+/// A question of the playground: JSON from the script, whose answer is streamed, or a form.
+fn ask(
+    gateway: &Gateway,
+    connection: &mut Connection,
+    answer: &Answer<'_>,
+    request: &console::Request<'_>,
+    limits: &Limits,
+) -> Result<After, Refusal> {
+    let (head, relay) = (answer.head, &gateway.relay);
+    let player = |form_token: &str| gateway.console.player(&gateway.manage, request, form_token);
+    let is_form = head
+        .headers
+        .one("content-type")
+        .is_some_and(|value| value.starts_with(b"application/x-www-form-urlencoded"));
+    if !is_form {
+        let token = head.headers.one("x-form-token").and_then(|value| std::str::from_utf8(value).ok());
+        let principal = player(token.unwrap_or_default()).map_err(Refusal::before_body)?;
+        return relay.chat_as(connection, answer, principal, None);
+    }
+    if !gateway.console.takes_body(&gateway.manage, request) {
+        return Err(Refusal::before_body(Failure::Unauthenticated));
+    }
+    let body =
+        connection.read_body(head, limits, &relay.budget).map_err(|error| Refusal::from_read(&error))?;
+    let after_body =
+        |failure| Refusal { failure: Some(failure), body: UnreadBody::None, resolved_model: None };
+    let text = std::str::from_utf8(&body.bytes).unwrap_or_default();
+    let form = console::Fields::parse(text).map_err(after_body)?;
+    let principal = player(form.raw("form-token")).map_err(after_body)?;
+    let mut question = BufferedBody::empty(&relay.budget);
+    question
+        .extend(console::question(&form).as_bytes())
+        .map_err(|error| Refusal { body: UnreadBody::None, ..Refusal::from_read(&error) })?;
+    relay.chat_as(connection, answer, principal, Some(question))
 }
 
 /// Whether the connection comes from a proxy whose word is taken.

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
 
+pub mod browser;
 pub mod client;
 pub mod gateway;
 pub mod issuers;
@@ -13,6 +14,7 @@ pub mod vectors;
 
 use std::time::{Duration, Instant};
 
+pub use browser::{Browser, form_token};
 pub use client::{Client, Head, Response};
 pub use gateway::{Gateway, Home};
 pub use provider::{Answer, Provider, Received};

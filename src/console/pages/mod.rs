@@ -5,7 +5,7 @@ mod audit;
 mod grants;
 mod home;
 mod manifests;
-mod models;
+pub(super) mod models;
 mod people;
 mod requests;
 mod sessions;
