@@ -640,7 +640,9 @@ go_back() {
     # Only what the new version may have written to; and not from a backup that was cut short.
     if [ "$touched" = yes ] && [ -d "$backup/data" ]; then
         cp -a "$live_data" "$backup/data-of-the-new-version" || rm -rf "$backup/data-of-the-new-version"
-        if ! { find "$live_data" -mindepth 1 -delete && cp -a "$backup/data/." "$live_data"; }; then
+        # The folder itself stays: it may be a mount point. Not every find can delete.
+        rm -rf "${live_data:?}"/* "$live_data"/.[!.]* "$live_data"/..?*
+        if ! { [ -z "$(ls -A "$live_data")" ] && cp -a "$backup/data/." "$live_data"; }; then
             warn "the data folder could not be put back: copy what is in $backup/data to $live_data"
         fi
     fi
