@@ -270,7 +270,11 @@ undo_files() {
         fi
     done <"$undo/changed"
     grep '^folder ' "$scratch/manifest" | LC_ALL=C sort -r | while read -r _ path; do
-        rmdir "$root$path" 2>/dev/null || true
+        # What the backup keeps in being is noted, for the day when everything is removed.
+        if ! rmdir "$root$path" 2>/dev/null && [ -d "$root$path" ] && [ -f "$root$library/manifest" ] &&
+            ! grep -q -x -F "folder $path" "$root$library/manifest"; then
+            printf 'folder %s\n' "$path" >>"$root$library/manifest"
+        fi
     done
 }
 
@@ -482,7 +486,8 @@ ready() {
     if there curl; then
         curl --fail --silent --output /dev/null --noproxy '*' --max-time 2 "$ops/readyz"
     elif there wget; then
-        http_proxy='' wget -q -T 2 -O /dev/null "$ops/readyz" 2>/dev/null
+        # Not by its own -T, with which the static busybox of Debian 12 crashes.
+        http_proxy='' timeout 5 wget -q -O /dev/null "$ops/readyz" 2>/dev/null
     elif there bash; then
         address=${ops#http://}
         host=${address%:*}
