@@ -270,7 +270,11 @@ undo_files() {
         fi
     done <"$undo/changed"
     grep '^folder ' "$scratch/manifest" | LC_ALL=C sort -r | while read -r _ path; do
-        rmdir "$root$path" 2>/dev/null || true
+        # What the backup keeps in being is noted, for the day when everything is removed.
+        if ! rmdir "$root$path" 2>/dev/null && [ -d "$root$path" ] && [ -f "$root$library/manifest" ] &&
+            ! grep -q -x -F "folder $path" "$root$library/manifest"; then
+            printf 'folder %s\n' "$path" >>"$root$library/manifest"
+        fi
     done
 }
 
@@ -482,7 +486,8 @@ ready() {
     if there curl; then
         curl --fail --silent --output /dev/null --noproxy '*' --max-time 2 "$ops/readyz"
     elif there wget; then
-        http_proxy='' wget -q -T 2 -O /dev/null "$ops/readyz" 2>/dev/null
+        # Not by its own -T, with which the static busybox of Debian 12 crashes.
+        http_proxy='' timeout 5 wget -q -O /dev/null "$ops/readyz" 2>/dev/null
     elif there bash; then
         address=${ops#http://}
         host=${address%:*}
@@ -640,7 +645,9 @@ go_back() {
     # Only what the new version may have written to; and not from a backup that was cut short.
     if [ "$touched" = yes ] && [ -d "$backup/data" ]; then
         cp -a "$live_data" "$backup/data-of-the-new-version" || rm -rf "$backup/data-of-the-new-version"
-        if ! { find "$live_data" -mindepth 1 -delete && cp -a "$backup/data/." "$live_data"; }; then
+        # The folder itself stays: it may be a mount point. Not every find can delete.
+        rm -rf "${live_data:?}"/* "$live_data"/.[!.]* "$live_data"/..?*
+        if ! { [ -z "$(ls -A "$live_data")" ] && cp -a "$backup/data/." "$live_data"; }; then
             warn "the data folder could not be put back: copy what is in $backup/data to $live_data"
         fi
     fi
