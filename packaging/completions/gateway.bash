@@ -4,7 +4,7 @@ _gateway() {
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            --account | --action | --actor | --api-key-env | --api-key-file | --api-version | --base-url | --by | --ca-file | --cache-write-price | --cached-price | --client-cert-file | --client-key-file | --config | --credential-file | --data-dir | --description | --drop-unsupported | --expires | --family | --file | --from | --grace | --head | --header | --input-price | --limit | --max-output-tokens | --metadata | --model | --model-id | --name | --output | --output-price | --price-from | --project-id | --reasoning-price | --region | --resource | --role | --search | --server-url | --subject | --tag | --target | --team | --to | --token | --type | --url | --user | --valid-days | --virtual-account | --what) ((i++)) ;;
+            --account | --action | --actor | --api-key-env | --api-key-file | --api-version | --base-url | --by | --ca-file | --cache-write-price | --cached-price | --client-cert-file | --client-key-file | --config | --credential-file | --data-dir | --description | --drop-unsupported | --expires | --family | --file | --from | --grace | --head | --header | --input-price | --limit | --log-bodies | --max-output-tokens | --metadata | --model | --model-id | --name | --output | --output-price | --price-from | --project-id | --reasoning-price | --region | --resource | --role | --search | --server-url | --status | --subject | --tag | --target | --team | --to | --token | --type | --url | --user | --valid-days | --virtual-account | --what) ((i++)) ;;
             -*) ;;
             *) path+=" ${COMP_WORDS[i]}" ;;
         esac
@@ -14,7 +14,7 @@ _gateway() {
             compopt -o default 2>/dev/null
             return
             ;;
-        --account | --action | --actor | --api-key-env | --api-version | --base-url | --by | --cache-write-price | --cached-price | --description | --drop-unsupported | --expires | --family | --from | --grace | --head | --header | --input-price | --limit | --max-output-tokens | --metadata | --model | --model-id | --name | --output | --output-price | --price-from | --project-id | --reasoning-price | --region | --resource | --role | --search | --server-url | --subject | --tag | --target | --team | --to | --token | --type | --url | --user | --valid-days | --virtual-account | --what) return ;;
+        --account | --action | --actor | --api-key-env | --api-version | --base-url | --by | --cache-write-price | --cached-price | --description | --drop-unsupported | --expires | --family | --from | --grace | --head | --header | --input-price | --limit | --log-bodies | --max-output-tokens | --metadata | --model | --model-id | --name | --output | --output-price | --price-from | --project-id | --reasoning-price | --region | --resource | --role | --search | --server-url | --status | --subject | --tag | --target | --team | --to | --token | --type | --url | --user | --valid-days | --virtual-account | --what) return ;;
     esac
     local commands= options=
     case $path in
@@ -31,16 +31,20 @@ _gateway() {
             options='--config --help'
             ;;
         ' admin')
-            commands='user team provider model grant revoke grants token virtual-account catalog settings clock usage budget apply export explain audit'
+            commands='user team provider model grant revoke grants token virtual-account catalog settings clock usage logs budget limit apply export explain audit backup restore'
             options='--config --data-dir --url --output --help'
             ;;
         ' admin user')
-            commands='create list show deactivate activate set-role delete'
+            commands='create invite list show deactivate activate set-role delete'
             options='--config --data-dir --url --output --help'
             ;;
         ' admin user create'*)
             commands=''
             options='--name --role --config --data-dir --url --output --help'
+            ;;
+        ' admin user invite'*)
+            commands=''
+            options='--config --data-dir --url --output --help'
             ;;
         ' admin user list'*)
             commands=''
@@ -100,7 +104,7 @@ _gateway() {
             ;;
         ' admin provider create'*)
             commands=''
-            options='--type --base-url --api-key-file --api-key-env --credential-file --region --project-id --api-version --drop-unsupported --client-cert-file --client-key-file --header --ca-file --config --data-dir --url --output --help'
+            options='--type --base-url --api-key-file --api-key-env --credential-file --region --project-id --api-version --drop-unsupported --log-bodies --client-cert-file --client-key-file --header --ca-file --config --data-dir --url --output --help'
             ;;
         ' admin provider list'*)
             commands=''
@@ -112,7 +116,7 @@ _gateway() {
             ;;
         ' admin provider update'*)
             commands=''
-            options='--base-url --api-key-file --api-key-env --credential-file --region --project-id --api-version --drop-unsupported --client-cert-file --client-key-file --header --no-headers --ca-file --config --data-dir --url --output --help'
+            options='--base-url --api-key-file --api-key-env --credential-file --region --project-id --api-version --drop-unsupported --log-bodies --client-cert-file --client-key-file --header --no-headers --ca-file --config --data-dir --url --output --help'
             ;;
         ' admin provider set-key'*)
             commands=''
@@ -250,8 +254,20 @@ _gateway() {
             commands=''
             options='--what --by --from --to --team --account --file --config --data-dir --url --output --help'
             ;;
-        ' admin budget')
+        ' admin logs')
             commands='list show'
+            options='--config --data-dir --url --output --help'
+            ;;
+        ' admin logs list'*)
+            commands=''
+            options='--from --to --subject --team --model --account --status --metadata --limit --config --data-dir --url --output --help'
+            ;;
+        ' admin logs show'*)
+            commands=''
+            options='--from --to --config --data-dir --url --output --help'
+            ;;
+        ' admin budget')
+            commands='list show simulate delete'
             options='--config --data-dir --url --output --help'
             ;;
         ' admin budget list'*)
@@ -259,6 +275,26 @@ _gateway() {
             options='--config --data-dir --url --output --help'
             ;;
         ' admin budget show'*)
+            commands=''
+            options='--config --data-dir --url --output --help'
+            ;;
+        ' admin budget simulate'*)
+            commands=''
+            options='--user --virtual-account --team --model --tag --config --data-dir --url --output --help'
+            ;;
+        ' admin budget delete'*)
+            commands=''
+            options='--config --data-dir --url --output --help'
+            ;;
+        ' admin limit')
+            commands='list show'
+            options='--config --data-dir --url --output --help'
+            ;;
+        ' admin limit list'*)
+            commands=''
+            options='--config --data-dir --url --output --help'
+            ;;
+        ' admin limit show'*)
             commands=''
             options='--config --data-dir --url --output --help'
             ;;
@@ -285,6 +321,14 @@ _gateway() {
         ' admin audit verify'*)
             commands=''
             options='--head --config --data-dir --url --output --help'
+            ;;
+        ' admin backup'*)
+            commands=''
+            options='--with-master-key --force --config --data-dir --url --output --help'
+            ;;
+        ' admin restore'*)
+            commands=''
+            options='--force --check --config --data-dir --url --output --help'
             ;;
     esac
     if [[ $word == -* ]]; then commands=$options; fi

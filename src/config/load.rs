@@ -273,7 +273,7 @@ fn plain_words(message: &str) -> String {
 }
 
 /// Every section and the keys that it has.
-pub(super) type Sections = [(&'static str, &'static [&'static str]); 12];
+pub(super) type Sections = [(&'static str, &'static [&'static str]); 11];
 
 /// The sections and keys, taken from the structs themselves so that no second list can go stale.
 pub(super) fn sections() -> Sections {

@@ -79,7 +79,17 @@ fn this_month(visit: &Visit) -> Result<Markup, Failure> {
         subject: Some(visit.principal.subject_text()),
         ..ReportFilter::default()
     };
-    let rows = visit.manage.usage_report(visit.principal, &filter)?;
+    let rows = match visit.manage.usage_report(visit.principal, &filter) {
+        Ok(rows) => rows,
+        // The rest of the page does not wait for it: after a start the records are opened in the background.
+        Err(Failure::Unavailable(_)) => {
+            return Ok(card(
+                "This month",
+                html! { p.quiet { "Not to be had at the moment; load the page again." } },
+            ));
+        }
+        Err(failure) => return Err(failure),
+    };
     let figures = rows.into_iter().next().map(|row| row.figures).unwrap_or_default();
     Ok(card(
         "This month",
