@@ -115,14 +115,17 @@ fn wanted(visit: &Visit) -> Result<Value, Failure> {
         })?;
         tags.insert(key.trim().to_owned(), value.trim().into());
     }
-    let mut manifest = json!({"type": "virtual-account", "name": visit.form.text("name"), "tags": tags});
+    let mut manifest = Map::new();
+    manifest.insert("type".into(), "virtual-account".into());
+    manifest.insert("name".into(), visit.form.text("name").into());
+    manifest.insert("tags".into(), tags.into());
     if let Some(date) = visit.form.filled("expires") {
-        manifest["expiration_date"] = date.into();
+        manifest.insert("expiration_date".into(), date.into());
     }
     if let Some(team) = visit.form.filled("team") {
-        manifest["ownedBy"] = json!({"team": team});
+        manifest.insert("ownedBy".into(), json!({"team": team}));
     }
-    Ok(manifest)
+    Ok(manifest.into())
 }
 
 fn here(visit: &Visit) -> String {
@@ -199,7 +202,9 @@ fn clone_page(visit: &Visit, refused: Option<Failure>) -> Page {
 
 fn clone(visit: &Visit) -> Answer {
     let mut manifest = visit.manage.export(visit.principal, "virtual-account", visit.id())?;
-    manifest["name"] = visit.form.text("name").into();
+    if let Some(fields) = manifest.as_object_mut() {
+        fields.insert("name".into(), visit.form.text("name").into());
+    }
     match manifests::apply_new(visit, manifest) {
         Ok(()) => visit.go(
             format!("/virtual-accounts/{}", encode(visit.form.text("name"))),
