@@ -38,7 +38,8 @@ fn idle_is_small() {
     let (kib, own_kib) = (gateway.status_kib("VmRSS"), gateway.status_kib("RssAnon"));
     announce(&format!("idle: {kib} KiB resident, {own_kib} KiB of them its own"));
     assert!(own_kib <= 2 * MIB, "{own_kib} KiB of its own when idle");
-    assert!(kib <= 11 * MIB, "{kib} KiB resident when idle");
+    // Not measured since the console, zones and backups came into the binary; the aim stays 8.
+    assert!(kib <= 14 * MIB, "{kib} KiB resident when idle");
 }
 
 #[test]
