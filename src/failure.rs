@@ -13,7 +13,6 @@ pub enum Dialect {
     /// `{"statusCode", "message"}` of the management API.
     Management,
     /// `{"type": "error", "error": {"type", "message"}}` of Anthropic's Messages API.
-    #[allow(dead_code, reason = "until the front of Messages is on the way of a request")]
     Anthropic,
 }
 

@@ -9,7 +9,7 @@ mod catalog;
 mod cli;
 mod clock;
 mod config;
-#[allow(dead_code, reason = "parts for the pages that follow")]
+#[allow(dead_code, reason = "parts for the pages that follow: fields, tabs and bars")]
 mod console;
 mod domain;
 mod failure;
@@ -21,7 +21,7 @@ mod manage;
 mod manifest;
 mod metrics;
 mod net;
-#[allow(dead_code, unused_imports, reason = "wired to the console by the commits that follow")]
+#[allow(dead_code, unused_imports, reason = "no page of the console signs in by it yet")]
 mod oidc;
 mod ops;
 mod password;
@@ -34,7 +34,6 @@ mod secret;
 mod server;
 mod store;
 mod token;
-#[allow(dead_code, unused_imports, reason = "filled in by the commits that follow")]
 mod translate;
 mod upstream;
 mod usage;

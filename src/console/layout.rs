@@ -17,14 +17,9 @@ const NAVIGATION: &[Entry] = &[
     Entry { path: "/", title: "Home", is_for: |_| true },
     Entry { path: "/models", title: "Models", is_for: |_| true },
     Entry { path: "/tokens", title: "Tokens", is_for: |_| true },
-    Entry { path: "/usage", title: "Usage", is_for: |_| true },
-    Entry { path: "/requests", title: "Requests", is_for: |_| true },
-    Entry { path: "/accounts", title: "Provider accounts", is_for: |rights| rights.manages_accounts },
     Entry { path: "/virtual-accounts", title: "Virtual accounts", is_for: |rights| rights.is_admin },
     Entry { path: "/people", title: "People", is_for: |rights| rights.is_admin },
     Entry { path: "/teams", title: "Teams", is_for: |rights| rights.manages_teams },
-    Entry { path: "/audit", title: "Audit", is_for: |rights| rights.is_admin },
-    Entry { path: "/settings", title: "Settings", is_for: |rights| rights.is_admin },
 ];
 
 fn head(title: &str, tenant: &str) -> Markup {

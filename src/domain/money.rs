@@ -74,20 +74,17 @@ impl Money {
         Self(self.0.saturating_add(other.0).clamp(-MAX_UNITS, MAX_UNITS))
     }
 
-    #[allow(dead_code, reason = "for the budgets and aggregates that follow")]
     /// The difference, at least the beginning of the range.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0).clamp(-MAX_UNITS, MAX_UNITS))
     }
 
-    #[allow(dead_code, reason = "for the budgets and aggregates that follow")]
     /// Units of 10^-18 dollars, for storage.
     pub fn units(self) -> i128 {
         self.0
     }
 
-    #[allow(dead_code, reason = "for the budgets and aggregates that follow")]
     /// From [`Money::units`].
     pub fn from_units(units: i128) -> Self {
         Self(units.clamp(-MAX_UNITS, MAX_UNITS))

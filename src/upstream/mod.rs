@@ -3,7 +3,6 @@
 //! The hot path speaks HTTP/1.1 through the same `http` parts as the listener does, over pooled sockets: one
 //! write a request, no header map, no copy of the body.
 
-#[allow(dead_code, unused_imports, reason = "wired to the calls by the commits that follow")]
 pub mod address;
 mod credentials;
 mod egress;
@@ -12,7 +11,6 @@ mod pool;
 mod resolver;
 mod tls;
 
-#[allow(unused_imports, reason = "wired to the calls by the commits that follow")]
 pub use credentials::to_base64 as base64;
 pub use credentials::{AuthHeader, CredentialError, Issuers, Signable, Wait};
 pub use egress::EgressPolicy;

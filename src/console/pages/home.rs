@@ -43,8 +43,8 @@ fn is_chat(model: &Model) -> bool {
 fn no_models(visit: &Visit) -> Markup {
     if visit.rights.manages_accounts {
         empty(
-            "There is no model yet. Add a provider account and its models first.",
-            Some(("/accounts", "Provider accounts")),
+            "There is no model yet. Add a provider account and its models first: gateway admin provider create, model add.",
+            None,
         )
     } else {
         empty("You may not use a model yet. Ask an administrator for access.", None)
@@ -103,7 +103,6 @@ fn this_month(visit: &Visit) -> Result<Markup, Failure> {
             @if figures.unpriced_calls > 0 {
                 p.quiet { (number(figures.unpriced_calls)) " calls of models without a known price are not in what was spent." }
             }
-            p { a href="/usage" { "Usage" } }
         },
     ))
 }

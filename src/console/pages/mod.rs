@@ -1,19 +1,14 @@
 //! The pages, a file for each part of the navigation.
 
-mod accounts;
-mod audit;
 mod grants;
 mod home;
 mod manifests;
 pub(super) mod models;
 mod people;
-mod requests;
 mod sessions;
-mod settings;
 pub(super) mod sign_in;
 mod teams;
 mod tokens;
-mod usage;
 mod virtual_accounts;
 
 use super::Route;
@@ -23,15 +18,10 @@ use super::Route;
 pub(super) const ALL: &[&[Route]] = &[
     home::ROUTES,
     models::ROUTES,
-    accounts::ROUTES,
     tokens::ROUTES,
     virtual_accounts::ROUTES,
     people::ROUTES,
     teams::ROUTES,
     grants::ROUTES,
-    usage::ROUTES,
-    requests::ROUTES,
-    audit::ROUTES,
-    settings::ROUTES,
     sessions::ROUTES,
 ];

@@ -44,10 +44,7 @@ fn list(visit: &Visit) -> Answer {
     let models = visit.manage.models(visit.principal, None, ALL)?;
     if models.total == 0 {
         let page = if visit.rights.manages_accounts {
-            empty(
-                "There is no model yet. Add a provider account and its models first.",
-                Some(("/accounts", "Provider accounts")),
-            )
+            empty("There is no model yet. Add a provider account and its models first.", None)
         } else {
             empty("You may not use a model yet. Ask an administrator for access.", None)
         };

@@ -144,20 +144,6 @@ impl Usage {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Count {
-    input_tokens: u64,
-}
-
-/// Reads the number of input tokens from the body of a 200 of [`CountTokens`](super::Operation::CountTokens).
-///
-/// # Errors
-/// For what is no such answer.
-pub fn read_count(body: &[u8]) -> Result<u64, Unreadable> {
-    serde_json::from_slice::<Count>(body).map(|count| count.input_tokens).map_err(|_| Unreadable)
-}
-
 /// Reads the body of a 200. The provider gives no id, no model and no time.
 ///
 /// # Errors

@@ -17,9 +17,9 @@ mod turns;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{read, read_count};
+pub use answer::read;
 pub use error::error;
-pub use request::{build, build_count};
+pub use request::build;
 pub use stream::StreamReader;
 
 /// What is asked of a model; one path segment.

@@ -120,39 +120,6 @@ pub fn build(conversation: &Conversation, target: &Target<'_>) -> Result<Built, 
     Ok(Built { body: body.finish(), dropped: unsupported.into_dropped(), context })
 }
 
-/// Writes the body that asks how many tokens the input of this conversation has. What does not bear on that number is
-/// neither sent nor refused.
-///
-/// # Errors
-/// For turns that the provider would refuse.
-pub fn build_count(conversation: &Conversation, target: &Target<'_>) -> Result<Vec<u8>, Invalid> {
-    let target = Target { drop_unsupported: true, ..*target };
-    let mut unsupported = Unsupported::new(target);
-    let mut names = Names::default();
-    let mut writer = Writer {
-        target,
-        vendor: Vendor::of(&target.capability.family),
-        names: &mut names,
-        unsupported: &mut unsupported,
-        document_names: BTreeSet::new(),
-    };
-    let mut said = turns::write(conversation, &mut writer)?;
-    let tools = tools::write(conversation, &said, &mut writer)?;
-    format(conversation, &target, &mut said.system, &mut Parts::default())?;
-    let mut converse = Body::new();
-    converse.put("messages", &said.messages)?;
-    if !said.system.is_empty() {
-        converse.put("system", &said.system)?;
-    }
-    if !tools.config.is_empty() {
-        converse.put("toolConfig", &tools.config)?;
-    }
-    let mut body = br#"{"input":{"converse":"#.to_vec();
-    body.append(&mut converse.finish());
-    body.extend_from_slice(b"}}");
-    Ok(body)
-}
-
 #[derive(Debug, Serialize)]
 struct Tier<'a> {
     #[serde(rename = "type")]

@@ -16,6 +16,7 @@ use crate::translate::front::fields::{Fields, compact};
 use crate::translate::{Choice, Identity};
 
 /// The JSON body of a 200, without what it would repeat of its request.
+#[cfg(test)]
 pub fn write(answer: &Answer, identity: &Identity<'_>) -> Vec<u8> {
     write_echoing(answer, identity, &Echo::default())
 }

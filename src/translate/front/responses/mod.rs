@@ -10,7 +10,9 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{error, write, write_echoing};
+#[cfg(test)]
+pub use answer::write;
+pub use answer::{error, write_echoing};
 pub use object::Echo;
 pub use request::read;
 pub use stream::StreamWriter;

@@ -65,6 +65,7 @@ pub struct StreamWriter {
 
 impl StreamWriter {
     /// For one answer, without what it would repeat of its request. This dialect always has usage.
+    #[cfg(test)]
     pub fn new(identity: &Identity<'_>, _include_usage: bool) -> Self {
         Self::echoing(identity, Echo::default())
     }

@@ -423,30 +423,6 @@ fn cache_marks() {
 }
 
 #[test]
-fn tokens_are_counted_by_what_is_said() {
-    let conversation = Conversation {
-        tools: vec![tool("a")],
-        seed: Some(1),
-        temperature: Some(2.0),
-        ..saying(vec![turn(Role::System, vec![text("s")]), turn(Role::User, vec![text("a")])])
-    };
-    let body = build_count(&conversation, &target(CLAUDE_NEW, false)).unwrap();
-    assert_eq!(
-        serde_json::from_slice::<Value>(&body).unwrap(),
-        json!({"input": {"converse": {
-            "messages": [{"role": "user", "content": [{"text": "a"}]}],
-            "system": [{"text": "s"}],
-            "toolConfig": {"tools": [spec("a")]},
-        }}})
-    );
-    assert_eq!(build_count(&saying(vec![]), &target(CLAUDE, true)).unwrap_err().field, "messages");
-    assert_eq!(read_count(br#"{"inputTokens":11}"#).ok(), Some(11));
-    for body in ["", "{}", "11", r#"{"inputTokens":-1}"#, r#"{"inputTokens":"1"}"#] {
-        assert!(read_count(body.as_bytes()).is_err(), "{body}");
-    }
-}
-
-#[test]
 fn results_come_first_in_the_message_of_several_turns() {
     let conversation = saying(vec![
         turn(Role::User, vec![text("?")]),
