@@ -311,9 +311,13 @@ def test_users(house, client):
     assert {(one.resource_id, one.role_id) for one in permissions} >= {("main", "provider-account-access")}
     assert client.users.get_resources("ada@example.com").data
     assert client.users.get_teams("ada@example.com").data == []
+    # The link is in the answer; this SDK reads none of it. Who is no user yet becomes one.
+    client.users.invite_user(email="eve@example.com", accept_invite_client_url="http://127.0.0.1/")
+    assert client.users.get("eve@example.com").data.roles == ["tenant-member"]
     assert refusal(
-        lambda: client.users.invite_user(email="eve@example.com", accept_invite_client_url="http://127.0.0.1/")
+        lambda: client.users.invite_user(email="no address", accept_invite_client_url="http://127.0.0.1/")
     ) == 422
+    client.users.delete("eve@example.com")
     client.users.delete("bob@example.com")
     assert refusal(lambda: client.users.get("bob@example.com")) == 404
 
