@@ -347,6 +347,10 @@ impl Counter {
             }
             State::Spending(spending) => {
                 spending.roll(table, now);
+                if now < spending.start {
+                    // A call rolled it on while the records were read: they are of a period that is over.
+                    return None;
+                }
                 spending.spent = spending.spent.saturating_add(amount);
                 // Who was told before a restart is not told again; of a rule that is new nobody was told.
                 spending.news(thresholds).filter(|_| !table.is_of_start)

@@ -40,8 +40,9 @@ pub(super) fn are_kept(
 fn asked(head: &RequestHead, metadata: &BTreeMap<String, String>) -> Result<Option<bool>, String> {
     let by_metadata = || match metadata.get(METADATA_KEY).map(String::as_str) {
         Some("true") => Some(true),
-        Some("false") => Some(false),
-        _ => None,
+        // Whoever writes anything else, such as "no", does not mean yes.
+        Some(_) => Some(false),
+        None => None,
     };
     let mut values = head.headers.all(HEADER);
     let Some(value) = values.next() else { return Ok(by_metadata()) };
@@ -71,7 +72,7 @@ mod tests {
             ("", None, None),
             ("", Some("true"), Some(true)),
             ("", Some("false"), Some(false)),
-            ("", Some("yes"), None),
+            ("", Some("yes"), Some(false)),
             ("x-tfy-logging-config: {\"enabled\": true}\r\n", Some("false"), Some(true)),
             ("X-TFY-LOGGING-CONFIG: {\"enabled\":false}\r\n", Some("true"), Some(false)),
             (

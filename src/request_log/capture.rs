@@ -7,6 +7,9 @@ use std::sync::atomic::Ordering;
 use super::{Pending, Shared};
 use crate::domain::UsageRecord;
 
+/// About what a record takes that waits with its bodies, its metadata aside.
+const RECORD_BYTES: usize = 1024;
+
 /// What is kept of one body.
 #[derive(Default)]
 pub(super) struct Body {
@@ -71,8 +74,15 @@ impl Capture {
     }
 
     /// Hands the bodies to the writer, with the record of their call.
-    pub fn finish(self, record: UsageRecord) {
+    pub fn finish(mut self, record: UsageRecord) {
         let shared = Arc::clone(&self.shared);
+        let texts = record.metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        let room = RECORD_BYTES.saturating_add(texts);
+        if !self.lost && shared.take_room(room) {
+            self.request.room = self.request.room.saturating_add(room);
+        } else {
+            self.lost = true;
+        }
         if self.lost {
             shared.drop_one("request_log.max_held_bytes are held");
         } else {

@@ -2,6 +2,7 @@
 //! and to the record, so that those of one call can not be shown as another's.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
@@ -28,6 +29,8 @@ const SCHEMA: u64 = 1;
 const CACHE_BYTES: usize = 1024 * 1024;
 /// Entries of one request id that a search looks at: callers choose the ids, so there may be many.
 const MAX_LOOKED_AT: usize = 10_000;
+/// How long entries of one request id are looked at.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// A value of more than about this has pages of its own, a power of two of them.
 const SMALL_VALUE_BYTES: usize = 2048;
 /// What an entry takes besides its value.
@@ -314,7 +317,12 @@ impl<'p> Reading<'p> {
             return Ok(());
         }
         let range = table.range::<&[u8; 32]>(&first..=&last).map_err(|error| self.failed(error))?;
+        // An entry may be megabytes, and callers choose ids: one that stands often must not hold the others up.
+        let deadline = Instant::now() + LOOK_LIMIT;
         for item in range.rev().take(MAX_LOOKED_AT) {
+            if Instant::now() >= deadline {
+                return Err(RequestLogError::Busy);
+            }
             let (key, _) = item.map_err(|error| self.failed(error))?;
             if !visit(entry_of(key.value()))? {
                 break;

@@ -21,6 +21,8 @@ const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Entries removed in one transaction, so that new ones never wait long.
 const PRUNE_STEP: usize = 100;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+/// From one failed attempt at it to the next.
+const PRUNE_RETRY: Duration = Duration::from_secs(30);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The writing thread's own things.
@@ -126,7 +128,8 @@ impl Writer {
             }
             if self.pending.is_empty() {
                 self.write_at = None;
-                return true;
+                // After a failure the file is closed; who waits for a reading wants it open again.
+                return self.prune_at.is_none() || self.open().is_ok();
             }
             match self.try_write() {
                 Ok(()) => {
@@ -176,7 +179,7 @@ impl Writer {
             Err(error) => {
                 log::error!("request log: old bodies can not be removed: {error}");
                 self.close();
-                PRUNE_INTERVAL
+                PRUNE_RETRY
             }
         };
         self.prune_at = Some(Instant::now() + pause);

@@ -255,6 +255,9 @@ fn management(
         };
         return Ok(answer.write_pieces(connection, &lines, response.body, more, limits.idle_timeout_ms));
     }
+    // A slow reader keeps a long answer in memory, such as one with bodies of the request log.
+    let _room = crate::http::BodyReservation::take(&relay.budget, response.body.len())
+        .map_err(|error| Refusal { body: UnreadBody::None, ..Refusal::from_read(&error) })?;
     Ok(answer.write(connection, response.status, &lines, response.body.as_bytes(), limits.idle_timeout_ms))
 }
 

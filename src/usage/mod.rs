@@ -373,8 +373,14 @@ impl UsageReader for Usage {
         if filter.calls.flush && filter.before.is_none() {
             self.flush(REPORT_FLUSH_TIMEOUT)?;
         }
+        let (_turn, limit) = match &filter.calls.scope {
+            UsageScope::All => (None, REPORT_TIME_LIMIT),
+            UsageScope::Limited { subject, .. } => {
+                (Some(self.turn(&format!("recent {subject}"))?), MEMBERS_REPORT_TIME_LIMIT)
+            }
+        };
         let filter = filter.clone();
-        self.read(move |path, database| recent::read(path, database, &filter))
+        self.read(move |path, database| recent::read(path, database, &filter, Some(limit)))
     }
 }
 

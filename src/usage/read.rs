@@ -194,6 +194,7 @@ impl Reading<'_> {
         }
         let range = table.range::<&[u8; 16]>(&begin..=&end).map_err(|error| self.failed(error.into()))?;
         for item in range.rev() {
+            self.check_time()?;
             let (key, value) = item.map_err(|error| self.failed(error.into()))?;
             if !visit(*key.value(), value.value())? {
                 break;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 use memchr::memmem;
 use redb::ReadableDatabase;
@@ -71,15 +72,19 @@ pub(super) fn read(
     path: &Path,
     database: &dyn ReadableDatabase,
     filter: &RecentFilter,
+    limit: Option<Duration>,
 ) -> Result<RecentPage, UsageError> {
     let (first, last) = filter.calls.span();
     let mut found = RecentPage::default();
     if first > last || filter.limit == 0 {
         return Ok(found);
     }
-    let reading = Reading::begin(path, database)?;
+    let reading = Reading::begin(path, database)?.within(limit);
     // As it stands in a record: an id has no character that JSON escapes.
-    let finder = filter.request_id.as_ref().map(|id| memmem::Finder::new(id.as_bytes()).into_owned());
+    let finder = filter
+        .request_id
+        .as_ref()
+        .map(|id| memmem::Finder::new(format!("\"request_id\":\"{id}\"").as_bytes()).into_owned());
     let max_pages = if finder.is_some() { PAGES_OF_SEARCH } else { PAGES_OF_STEP };
     let mut pages = 0;
     reading.each_page_back((first, last), filter.before.map(|cursor| cursor.page), |key, bytes| {

@@ -276,7 +276,7 @@ impl UsageReader for UsageFile {
 
     fn recent(&self, filter: &RecentFilter) -> Result<RecentPage, UsageError> {
         match open_for_reading(&self.path).map_err(UsageError::Store)? {
-            Some(database) => recent::read(&self.path, &*database, filter),
+            Some(database) => recent::read(&self.path, &*database, filter, None),
             None => Ok(RecentPage::default()),
         }
     }
