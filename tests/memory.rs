@@ -38,8 +38,8 @@ fn idle_is_small() {
     let (kib, own_kib) = (gateway.status_kib("VmRSS"), gateway.status_kib("RssAnon"));
     announce(&format!("idle: {kib} KiB resident, {own_kib} KiB of them its own"));
     assert!(own_kib <= 2 * MIB, "{own_kib} KiB of its own when idle");
-    // Not measured since the console, zones and backups came into the binary; the aim stays 8.
-    assert!(kib <= 14 * MIB, "{kib} KiB resident when idle");
+    // The aim is 8; 10.1 MiB were measured, nearly all pages of the binary.
+    assert!(kib <= 12 * MIB, "{kib} KiB resident when idle");
 }
 
 #[test]

@@ -17,7 +17,7 @@ const FIRST_WAIT_MS: u64 = 1_000;
 const LONGEST_WAIT_MS: u64 = 15 * 60_000;
 /// Failures are forgotten after this time without another.
 const FORGET_MS: u64 = 3_600_000;
-/// Accounts, browsers and addresses that are counted; past it the one that failed longest ago is forgotten.
+/// Accounts, browsers and addresses that are counted; past it those that failed longest ago are forgotten.
 const MAX_ENTRIES: usize = 20_000;
 
 /// What failures are counted of.
@@ -62,9 +62,17 @@ struct Entry {
     failures: u32,
     /// On the monotonic clock.
     last_ms: u64,
+    /// `last_ms` as it was before the last attempt began, for one that turns out to be none.
+    before_ms: u64,
 }
 
 impl Entry {
+    /// As it was before the last attempt; of two at once about so.
+    fn take_back(&mut self) {
+        self.failures = self.failures.saturating_sub(1);
+        self.last_ms = self.before_ms;
+    }
+
     fn until_ms(&self, free: u32) -> u64 {
         match self.failures.checked_sub(free) {
             None => 0,
@@ -100,16 +108,15 @@ impl Attempts {
         }
         for one in counted {
             if entries.len() >= MAX_ENTRIES && !entries.contains_key(one) {
-                entries.retain(|_, entry| now_ms.saturating_sub(entry.last_ms) < FORGET_MS);
-                let oldest =
-                    entries.iter().min_by_key(|(_, entry)| entry.last_ms).map(|(key, _)| key.clone());
-                oldest.filter(|_| entries.len() >= MAX_ENTRIES).and_then(|key| entries.remove(&key));
+                make_room(&mut entries, now_ms);
             }
-            let entry = entries.entry(one.clone()).or_insert(Entry { failures: 0, last_ms: now_ms });
+            let new = Entry { failures: 0, last_ms: now_ms, before_ms: now_ms };
+            let entry = entries.entry(one.clone()).or_insert(new);
             if now_ms.saturating_sub(entry.last_ms) >= FORGET_MS {
                 entry.failures = 0;
             }
             entry.failures = entry.failures.saturating_add(1);
+            entry.before_ms = entry.last_ms;
             entry.last_ms = now_ms;
         }
         Ok(())
@@ -126,11 +133,38 @@ impl Attempts {
                 }
                 Counted::Address(_) => {
                     if let Some(entry) = entries.get_mut(one) {
-                        entry.failures = entry.failures.saturating_sub(1);
+                        entry.take_back();
                     }
                 }
             }
         }
+    }
+
+    /// The attempt was not looked at, such as for want of room: it counts neither for nor against anybody.
+    pub fn withdrawn(&self, counted: &[Counted]) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in counted {
+            if let Some(entry) = entries.get_mut(one) {
+                entry.take_back();
+            }
+        }
+    }
+}
+
+/// Forgets many at once, so that a full table does not cost each newcomer a walk through it; those that have to wait
+/// are forgotten last.
+fn make_room(entries: &mut HashMap<Counted, Entry>, now_ms: u64) {
+    entries.retain(|_, entry| now_ms.saturating_sub(entry.last_ms) < FORGET_MS);
+    if entries.len() < MAX_ENTRIES {
+        return;
+    }
+    let mut order: Vec<(bool, u64, Counted)> = entries
+        .iter()
+        .map(|(key, entry)| (entry.failures >= key.free(), entry.last_ms, key.clone()))
+        .collect();
+    order.sort_unstable_by_key(|(waits, last_ms, _)| (*waits, *last_ms));
+    for (_, _, key) in order.into_iter().take(MAX_ENTRIES / 8) {
+        entries.remove(&key);
     }
 }
 

@@ -157,28 +157,39 @@ impl Console {
                     "This token does not work: it is unknown, revoked, expired, or no personal access token"
                         .into(),
                 ),
-                other => other,
+                other => self.unseen(&counted, other),
             })?;
             self.attempts.succeeded(&counted);
             return Ok(self.welcome(manage, request, &cookie, next_of(query)));
         }
         let email = form.text("email").to_lowercase();
         let device = known_device(manage, request, &email);
+        // Behind a proxy or a NAT many share an address: whoever guesses there must not lock a known browser out.
+        let address = address.filter(|_| device.is_none());
         let counted: Vec<Counted> = [Counted::account(&email, device)].into_iter().chain(address).collect();
         self.attempts.begin(&counted, monotonic_ms())?;
         let wrong = || Failure::Unprocessable("The email or the password is wrong".into());
         let login = manage.password_of(&email);
         let password = Secret::new(form.raw("password").to_owned());
-        let is_right = self.proves(&password, login.as_deref())?;
+        let proven = self.proves(&password, login.as_deref());
+        let is_right = proven.map_err(|failure| self.unseen(&counted, failure))?;
         let login = login.filter(|_| is_right).ok_or_else(wrong)?;
         let cookie = manage.sign_in_with_password(&login, &new).map_err(|failure| match failure {
             Failure::Unauthenticated => wrong(),
-            other => other,
+            other => self.unseen(&counted, other),
         })?;
         self.attempts.succeeded(&counted);
         let mut response = self.welcome(manage, request, &cookie, next_of(query));
         remember_device(manage, request, &email, &mut response)?;
         Ok(response)
+    }
+
+    /// Takes an attempt back that was not looked at, and says why it was not.
+    pub(super) fn unseen(&self, counted: &[Counted], failure: Failure) -> Failure {
+        if failure.status() == 503 {
+            self.attempts.withdrawn(counted);
+        }
+        failure
     }
 
     fn sign_in_page(

@@ -150,6 +150,11 @@ fn match_path<'p>(template: &str, path: &'p str) -> Option<Vec<&'p str>> {
     }
 }
 
+/// Whether whoever is not signed in may send a form there.
+pub fn is_public(path: &str) -> bool {
+    entrance::PUBLIC.contains(&path)
+}
+
 impl Console {
     /// A console whose sessions last so long.
     pub fn new(limits: SessionLimits) -> Self {
@@ -158,7 +163,8 @@ impl Console {
 
     /// Whether a request may send a body: nobody unknown gets one buffered but the forms of the way in.
     pub fn takes_body(&self, manage: &Manage, request: &Request) -> bool {
-        entrance::PUBLIC.contains(&request.path) || self.visitor(manage, request).is_some()
+        (is_public(request.path) && request.method == "POST" && request.guest.is_some())
+            || self.visitor(manage, request).is_some()
     }
 
     fn visitor(&self, manage: &Manage, request: &Request) -> Option<Session> {

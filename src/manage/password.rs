@@ -170,8 +170,13 @@ impl Manage {
                 return Err(Failure::Conflict("The password was changed meanwhile".into()));
             }
             let mut draft = Draft::default();
-            let after =
-                Login { password: Some(password.clone()), updated_at: view.now, ..Login::clone(login) };
+            // An invitation that is still open would replace this password.
+            let after = Login {
+                password: Some(password.clone()),
+                invitation: None,
+                updated_at: view.now,
+                ..Login::clone(login)
+            };
             draft.audit(view, "user.change-password", &Key::login(email), login.audited(), after.audited());
             draft.replace(Object::Login(after), login.revision);
             for session in view.world.sessions_of(&login.user).filter(|session| session.id != *token_id) {

@@ -261,7 +261,8 @@ impl Claims<'_> {
         let email = email.ok_or(OidcError::Claim("email"))?.to_owned();
         // Some providers write it as text.
         let is_verified = match self.claims.get("email_verified") {
-            None => true,
+            // Where people choose their address themselves, it is anybody's.
+            None => false,
             Some(Value::Bool(verified)) => *verified,
             Some(Value::String(verified)) => verified == "true",
             Some(_) => false,

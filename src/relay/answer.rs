@@ -166,3 +166,11 @@ impl Answer<'_> {
         self.write(connection, rendered.status, &lines, rendered.body.as_bytes(), idle_timeout_ms)
     }
 }
+
+/// For a form's answer, which a browser shows as it comes: nothing that a provider sends may run there.
+pub(super) fn sandbox() -> [(&'static str, String); 2] {
+    [
+        ("content-security-policy", "sandbox; default-src 'none'".to_owned()),
+        ("x-content-type-options", "nosniff".to_owned()),
+    ]
+}

@@ -2,8 +2,9 @@
 
 use super::answer::{After, Answer};
 use super::outgoing::Outgoing;
+use super::translated::TranslationNotes;
 use super::translated::{self, capability_of, invalid};
-use super::{Call, Onward, Refusal, Relay, TranslationNotes, upstream_refusal};
+use super::{Call, Onward, Refusal, Relay, upstream_refusal};
 use crate::authz::{Permit, Route};
 use crate::clock::monotonic_ms;
 use crate::domain::{Outcome, Protocol, TokenCounts, TokenOrigin};

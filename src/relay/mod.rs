@@ -45,6 +45,7 @@ use crate::{authn, authz, catalog, prices};
 use meter::{Meter, MeteredCall};
 use outgoing::Outgoing;
 use plan::Plan;
+use translated::TranslationNotes;
 
 /// The largest error body that is held to see whether the provider refuses `stream_options`.
 const MAX_HELD_ERROR_BYTES: usize = 64 * 1024;
@@ -236,6 +237,7 @@ impl Relay {
         let head = answer.head;
         let started_ms = monotonic_ms();
         let world = self.store.snapshot();
+        let is_page = known.as_ref().is_some_and(|(_, body)| body.is_some());
         let (principal, body) = match known {
             Some(known) => known,
             None => (self.authenticate(head, &world).map_err(Refusal::before_body)?, None),
@@ -259,7 +261,10 @@ impl Relay {
         let keeps_bodies = bodies::are_kept(&world, &permit, head, &metadata)
             .map_err(|text| Refusal::after_body(Failure::BadRequest(text.into())))?;
         let mut reservation = self.reserve(&permit, &call, &world)?;
-        let limit_lines = reservation.take_lines();
+        let mut limit_lines = reservation.take_lines();
+        if is_page {
+            limit_lines.extend(answer::sandbox());
+        }
         let answer = &Answer { limit_lines: &limit_lines, ..*answer };
         let slot = match self.usage.reserve() {
             Ok(slot) => slot,
@@ -517,12 +522,6 @@ struct Onward<'a, 'm, 'u> {
     /// The answer is said again in the caller's dialect; what the caller is to know of that.
     translation: Option<TranslationNotes>,
     meter: &'m mut Meter<'u>,
-}
-
-/// What a caller is told of a translation, besides the answer.
-struct TranslationNotes {
-    /// Fields of the request that the provider can not serve and that the account has dropped.
-    dropped: Vec<String>,
 }
 
 impl Onward<'_, '_, '_> {

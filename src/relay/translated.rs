@@ -5,9 +5,7 @@ use std::borrow::Cow;
 
 use super::answer::{After, Answer, Framing};
 use super::outgoing::Outgoing;
-use super::{
-    Call, Onward, Refusal, Relay, TranslationNotes, UnreadBody, ended_by, passage, stream, upstream_refusal,
-};
+use super::{Call, Onward, Refusal, Relay, UnreadBody, ended_by, passage, stream, upstream_refusal};
 use crate::authz::{Permit, Route};
 use crate::clock::{UnixMillis, monotonic_ms};
 use crate::domain::Outcome;
@@ -25,6 +23,12 @@ use crate::wire::usage::MemberScanner;
 
 /// The largest error body of a provider that is read.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
+
+/// What a caller is told of a translation, besides the answer.
+pub(super) struct TranslationNotes {
+    /// Fields of the request that the provider can not serve and that the account has dropped.
+    pub(super) dropped: Vec<String>,
+}
 
 /// What the answer's way back needs of the request.
 struct Asked {

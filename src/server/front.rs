@@ -15,6 +15,9 @@ use crate::http::{BodyLength, BufferedBody, Connection, Limits, ReadError, Reque
 use crate::net::{Registration, Socket, Stream, Transport};
 use crate::relay::{self, After, Answer, Refusal, UnreadBody};
 
+/// Bytes of a form that somebody sends who is not signed in.
+const MAX_PUBLIC_FORM_BYTES: u64 = 16 * 1024;
+
 /// Bytes of a management request's body.
 const MAX_MANAGEMENT_BODY_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -297,8 +300,10 @@ fn page(
         agent: text("user-agent").unwrap_or_default(),
         address: caller(gateway, head, peer),
     };
-    let limits =
-        Limits { max_body_bytes: relay.limits.max_body_bytes.min(console::MAX_FORM_BYTES), ..relay.limits };
+    // What strangers may send is small: it lies in the same memory as the bodies of calls.
+    let most =
+        if console::is_public(bodiless.path) { MAX_PUBLIC_FORM_BYTES } else { console::MAX_FORM_BYTES };
+    let limits = Limits { max_body_bytes: relay.limits.max_body_bytes.min(most), ..relay.limits };
     if bodiless.path == console::ASK && head.method == "POST" {
         return ask(gateway, connection, answer, &bodiless, &limits);
     }
@@ -390,16 +395,21 @@ fn caller(gateway: &Gateway, head: &RequestHead, peer: Option<SocketAddr>) -> Op
     if !trusted(peer) {
         return Some(peer);
     }
-    let forwarded: Vec<IpAddr> = head
-        .headers
-        .all("x-forwarded-for")
-        .filter_map(|value| std::str::from_utf8(value).ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|part| part.trim().parse().ok())
-        .collect();
-    // From the right: the last one that no trusted proxy has.
-    let caller = forwarded.into_iter().rev().find(|address| !trusted(*address));
-    Some(caller.unwrap_or(peer))
+    let lines: Vec<&[u8]> = head.headers.all("x-forwarded-for").collect();
+    let mut parts = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
+    // From the right: the last one that no trusted proxy has. What is no address ends the search, since whatever
+    // stands left of it is the caller's own word.
+    let caller = parts.find_map(|part| match forwarded(part) {
+        Some(address) if trusted(address) => None,
+        other => Some(other),
+    });
+    Some(caller.flatten().unwrap_or(peer))
+}
+
+/// One part of `X-Forwarded-For`; some proxies write the port too.
+fn forwarded(part: &[u8]) -> Option<IpAddr> {
+    let part = std::str::from_utf8(part).ok()?.trim();
+    part.parse().ok().or_else(|| part.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// The same for the log.

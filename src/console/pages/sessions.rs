@@ -145,12 +145,19 @@ fn change_password(visit: &Visit) -> Answer {
 }
 
 fn change(visit: &Visit) -> Result<(), Failure> {
+    // Before the password is looked at: a token that leaked must not be a way to guess it.
+    if visit.session.way == SignInWay::Token {
+        return Err(Failure::Forbidden(
+            "A session that began with a token changes no password; sign in with the password".into(),
+        ));
+    }
     // Whoever sits down at an open session must not guess the password either.
     let counted = [Counted::account(visit.email(), Some(visit.session.id.as_str()))];
     visit.console.attempts.begin(&counted, monotonic_ms())?;
     let login = visit.manage.password_of(visit.email());
     let old = Secret::new(visit.form.raw("old-password").to_owned());
-    let is_right = visit.console.proves(&old, login.as_deref())?;
+    let proven = visit.console.proves(&old, login.as_deref());
+    let is_right = proven.map_err(|failure| visit.console.unseen(&counted, failure))?;
     let wrong = || Failure::Unprocessable("The present password is wrong".into());
     let login = login.filter(|_| is_right).ok_or_else(wrong)?;
     visit.console.attempts.succeeded(&counted);

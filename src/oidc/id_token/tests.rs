@@ -138,6 +138,7 @@ fn claims_that_are_refused() {
         ("email", json!(["ada@example.com"])),
         ("email", json!("a".repeat(300))),
         ("email_verified", json!(false)),
+        ("email_verified", Value::Null),
         ("email_verified", json!("false")),
         ("email_verified", json!(1)),
         ("groups", json!(many)),
