@@ -171,7 +171,8 @@ find_source() {
             if [ -d "$from" ]; then
                 source=$from
             elif [ -f "$from" ]; then
-                verify_tarball "$from" "$(dirname "$from")/SHA256SUMS" || true
+                verify_tarball "$from" "$(dirname "$from")/SHA256SUMS" ||
+                    warn "$from itself was not checked: there is no SHA256SUMS beside it, and no --sha256"
                 unpack "$from"
             else
                 fail "$from is not there"
@@ -307,14 +308,13 @@ install_files() {
         "$source/README.md" "$source/CHANGELOG.md" "$source"/docs/*.md
     put_all '' 0644 "$documents" "$source"/packaging/prometheus-alerts.yml "$source"/packaging/grafana-dashboard.json
     put "$source/config.example.toml" 0644 "$documents/config.example.toml"
-    put_all '' 0644 "$prefix/share/man/man1" "$source"/man/*.1 "$source"/docs/man/*.1 \
-        "$source"/packaging/generated/*.1 "$source"/packaging/generated/man/*.1
-    for folder in "$source/completions" "$source/packaging/generated" "$source/packaging/generated/completions"; do
+    put_all '' 0644 "$prefix/share/man/man1" "$source"/man/*.1 "$source"/packaging/man/*.1
+    for folder in "$source/completions" "$source/packaging/completions"; do
         if [ -f "$folder/gateway.bash" ]; then
             put "$folder/gateway.bash" 0644 "$prefix/share/bash-completion/completions/gateway"
         fi
-        if [ -f "$folder/gateway.zsh" ]; then
-            put "$folder/gateway.zsh" 0644 "$prefix/share/zsh/site-functions/_gateway"
+        if [ -f "$folder/_gateway" ]; then
+            put "$folder/_gateway" 0644 "$prefix/share/zsh/site-functions/_gateway"
         fi
         if [ -f "$folder/gateway.fish" ]; then
             put "$folder/gateway.fish" 0644 "$prefix/share/fish/vendor_completions.d/gateway.fish"
@@ -531,7 +531,18 @@ start_new() {
 # Ends what start_new started for a moment.
 end_trial() {
     if [ -z "$trial" ]; then return 0; fi
-    kill -TERM "$(cat "$scratch/pid")" 2>/dev/null || true
+    # The file is the owner's to write, so what it says is signalled as the owner and never as root.
+    pid=
+    waited=0
+    while [ -z "$pid" ] && [ "$waited" -lt 5 ] && kill -0 "$trial" 2>/dev/null; do
+        pid=$(cat "$scratch/pid")
+        if [ -z "$pid" ]; then sleep 1; fi
+        waited=$((waited + 1))
+    done
+    case $pid in
+        '' | *[!0-9]* | 0 | 1) kill -TERM "$trial" 2>/dev/null || true ;;
+        *) as_owner "kill -TERM $pid" 2>/dev/null || true ;;
+    esac
     wait "$trial" 2>/dev/null || true
     trial=
 }
@@ -581,6 +592,10 @@ $new_said"
     live_data=$(printf '%s\n' "$said" | sed -n 's|^Keeps its state in \(.*\)\.$|\1|p')
     { [ -n "$ops" ] && [ -n "$live_data" ]; } ||
         fail "the new version does not say where it would listen and keep its state; nothing was changed"
+    if [ -d "$live_data" ]; then
+        # Behind a link the copy would be the link, and the way back would empty what it leads to.
+        live_data=$(cd "$live_data" && pwd -P) || fail "can not enter the data folder; nothing was changed"
+    fi
     owner=$(id -un)
     if [ -d "$live_data" ]; then
         # shellcheck disable=SC2012 # POSIX has no stat, and the owner's name stands before the folder's.
@@ -643,7 +658,7 @@ go_back() {
         systemd-user) systemctl --user daemon-reload ;;
     esac
     # Only what the new version may have written to; and not from a backup that was cut short.
-    if [ "$touched" = yes ] && [ -d "$backup/data" ]; then
+    if [ "$touched" = yes ] && [ -d "$backup/data" ] && [ ! -L "$backup/data" ]; then
         cp -a "$live_data" "$backup/data-of-the-new-version" || rm -rf "$backup/data-of-the-new-version"
         # The folder itself stays: it may be a mount point. Not every find can delete.
         rm -rf "${live_data:?}"/* "$live_data"/.[!.]* "$live_data"/..?*

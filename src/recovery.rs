@@ -18,7 +18,8 @@ use crate::store::data_dir::{self, KEY_FILE, KeyPlace};
 use crate::store::{Change, Demo, Options, STATE_FILE, STATE_TABLES, Store, StoreError, lock, swap};
 use crate::usage::{USAGE_FILE, USAGE_TABLES};
 
-/// What a backup can hold: databases and their tables. A new one is added here and in `Manage::backup`.
+/// What a backup can hold: databases and their tables. Logged bodies are not among them: they have a retention of their
+/// own, which a backup would outlive. A new part is added here and in `Manage::backup`.
 const PARTS: &[(&str, &[&dyn CopiedTable])] = &[(STATE_FILE, STATE_TABLES), (USAGE_FILE, USAGE_TABLES)];
 const RESTORE_ACTION: &str = "backup.restore";
 /// What may be in a data folder that counts as empty: nothing of it is state.
@@ -191,6 +192,12 @@ fn read(path: &Path, sink: &mut dyn Sink) -> Result<(Summary, Key), RecoveryErro
     let mut seen: Vec<&'static str> = Vec::new();
     loop {
         match decoder.next_piece().map_err(wrong)? {
+            // What is told of it has to fit into a line and into the note of a restore.
+            Piece::Header(found)
+                if found.at.len() > 64 || found.gateway.len() > 64 || found.tenant.len() > 1024 =>
+            {
+                return Err(damaged("its header is too long"));
+            }
             Piece::Header(found) => header = Some(*found),
             Piece::Key(hex) => {
                 let id = data_dir::key_of_hex(&hex).map(|key| key.id().to_owned());

@@ -53,7 +53,7 @@ complete -c gateway -n '__gateway_at exactly admin' -a apply -d 'Make the gatewa
 complete -c gateway -n '__gateway_at exactly admin' -a export -d 'Print a manifest that makes the same again when it is applied; secrets are left out.'
 complete -c gateway -n '__gateway_at exactly admin' -a explain -d 'Say whether someone may use a model, by which grant and until when, or what is missing.'
 complete -c gateway -n '__gateway_at exactly admin' -a audit -d 'Who changed what, and who tried to.'
-complete -c gateway -n '__gateway_at exactly admin' -a backup -d 'Write everything that the gateway keeps into one file, while it goes on.'
+complete -c gateway -n '__gateway_at exactly admin' -a backup -d 'Write the gateway\'s state and usage into one file, while it goes on.'
 complete -c gateway -n '__gateway_at exactly admin' -a restore -d 'Make a data folder out of a backup; the gateway must not run.'
 complete -c gateway -n '__gateway_at exactly admin' -l config -r -F -d 'configuration file of the gateway on this host, for its data folder (default: $GATEWAY_CONFIG, else /etc/gateway/config.toml if there is one)'
 complete -c gateway -n '__gateway_at exactly admin' -l data-dir -r -F -d 'data folder of the gateway on this host, in place of the configuration\'s'

@@ -15,15 +15,15 @@ use super::output::Output;
 use crate::config::Config;
 use crate::recovery::{self, Summary};
 
-/// Write everything that the gateway keeps into one file, while it goes on.
+/// Write the gateway's state and usage into one file, while it goes on.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
     name = "backup",
     help_triggers("-h", "--help"),
-    example = "{command_name} /var/backups/gateway-$(date +%F).backup\n\
+    example = "{command_name} /var/backups/gateway-daily/$(date +%F).backup\n\
     GATEWAY_TOKEN=tfy_pat_... gateway admin --url https://gateway.example.com backup gateway.backup",
-    note = "In it is every change and every call up to the moment that it begins. It is read once more when it is written, to\n  \
+    note = "In it is every change and every call up to the moment that it begins; logged bodies are not. It is read once more when it is written, to\n  \
     its last byte; only then does it get its name.",
     note = "The master key is not in it unless --with-master-key is given, which only the host's administrator may. Without\n  \
     that key nobody can use the providers' credentials in a backup: keep it in another place, and do keep it."

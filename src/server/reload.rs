@@ -12,7 +12,7 @@ pub type Reread<'a> = &'a dyn Fn() -> Result<Config, String>;
 
 /// Reads the files again. What can not be used leaves what it would have replaced as it was, and the log says so.
 pub(super) fn reload(current: Option<&ArcSwap<ServerConfig>>, started: &Config, reread: Reread<'_>) {
-    let fresh = match reread() {
+    let (fresh, level) = match reread() {
         Ok(fresh) => {
             logging::set_level(fresh.log.level);
             if needs_restart(started, &fresh) {
@@ -20,21 +20,23 @@ pub(super) fn reload(current: Option<&ArcSwap<ServerConfig>>, started: &Config, 
                     "SIGHUP: the configuration has other changes than log.level and the TLS files; they take a restart"
                 );
             }
-            fresh
+            (fresh, " and log.level")
         }
         Err(error) => {
             log::error!("SIGHUP: the configuration stays as it was: {error}");
-            started.clone()
+            (started.clone(), "")
         }
     };
     let Some(current) = current else {
-        log::info!("SIGHUP: log.level was read again; TLS is not configured");
+        if !level.is_empty() {
+            log::info!("SIGHUP: log.level was read again; TLS is not configured");
+        }
         return;
     };
     match tls::load(&fresh.server) {
         Ok(Some(files)) => {
             current.store(files);
-            log::info!("SIGHUP: the TLS files and log.level were read again");
+            log::info!("SIGHUP: the TLS files{level} were read again");
         }
         Ok(None) => log::error!("SIGHUP: TLS stays as it was: switching it off takes a restart"),
         Err(error) => log::error!("SIGHUP: the TLS files stay as they were: {error}"),
