@@ -347,7 +347,7 @@ fn whole(body: String, no_store: bool) -> Response {
 }
 
 /// The raw parameters of a path that fits a template; an empty segment fits no parameter.
-fn match_path<'p>(template: &str, path: &'p str) -> Option<Vec<&'p str>> {
+pub fn match_path<'p>(template: &str, path: &'p str) -> Option<Vec<&'p str>> {
     let mut parameters = Vec::new();
     let (mut template, mut path) = (template.split('/'), path.split('/'));
     loop {

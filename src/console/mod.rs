@@ -29,7 +29,7 @@ use std::net::IpAddr;
 
 use maud::html;
 
-use crate::api::Rest;
+use crate::api::{Rest, match_path};
 use crate::clock::UnixMillis;
 use crate::domain::Principal;
 use crate::failure::Failure;
@@ -129,25 +129,6 @@ pub fn knows(path: &str) -> bool {
 fn route_of(path: &str) -> Option<(&'static Route, Vec<&str>)> {
     let routes = pages::ALL.iter().flat_map(|routes| routes.iter());
     routes.into_iter().find_map(|route| Some((route, match_path(route.path, path)?)))
-}
-
-/// The raw parameters of a path that fits a template; an empty segment fits no parameter.
-fn match_path<'p>(template: &str, path: &'p str) -> Option<Vec<&'p str>> {
-    let mut parameters = Vec::new();
-    let (mut template, mut path) = (template.split('/'), path.split('/'));
-    loop {
-        match (template.next(), path.next()) {
-            (None, None) => return Some(parameters),
-            (Some(want), Some(given)) if want.starts_with('{') => {
-                if given.is_empty() {
-                    return None;
-                }
-                parameters.push(given);
-            }
-            (Some(want), Some(given)) if want == given => {}
-            _ => return None,
-        }
-    }
 }
 
 /// Whether whoever is not signed in may send a form there.
